@@ -1,0 +1,34 @@
+"""Agents, a page each, loaded on first use."""
+
+import importlib
+import sys
+import types
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rl_grads.agents.agent import Agent, AgentState
+    from rl_grads.agents.prediction import prediction
+    from rl_grads.agents.q_learning import q_learning
+
+__all__ = ["Agent", "AgentState", "prediction", "q_learning"]
+
+_PAGES = ("prediction", "q_learning")
+
+
+class _Agents(types.ModuleType):
+    """Binds the name of a page to its function; the import system would bind the module."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _PAGES and isinstance(value, types.ModuleType):
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Agents
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    page = name if name in _PAGES else "agent"
+    return getattr(importlib.import_module(f"{__name__}.{page}"), name)

@@ -1,0 +1,146 @@
+"""What every agent is: a record of pure functions, and the parts they share."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from rl_grads.gradients import optimizers
+from rl_grads.gradients.estimators import Estimator
+from rl_grads.td.transition import Signals, Transition
+
+
+class AgentState(NamedTuple):
+    """State of one member's agent.
+
+    Attributes:
+        params: Parameters of the online network.
+        target_params: Parameters of the target network; None without one.
+        optimizer: State of the optimizer.
+        estimator: State of the gradient estimator.
+        updates: Updates so far.
+        key: PRNG key of the agent's own draws.
+    """
+
+    params: Any
+    target_params: Any
+    optimizer: Any
+    estimator: Any
+    updates: jax.Array
+    key: jax.Array
+
+
+class Update(NamedTuple):
+    """What an update reports: per-example signals `[B]`, and scalar metrics."""
+
+    signals: Signals
+    metrics: dict[str, jax.Array]
+
+
+class Agent(NamedTuple):
+    """An agent.
+
+    Attributes:
+        init: `init(key, obs, config) -> AgentState`, from one observation.
+        update: `update(state, batch, weights, config) -> (AgentState, Update)`, one
+            step on a batch of transitions `[B, ...]` with weights `[B]` or None.
+        loss: The loss of one transition, see `rl_grads.td.losses`.
+        act: `act(state, key, obs, config) -> action` for one observation; None for
+            an agent that follows the environment's own behaviour policy.
+        greedy: `greedy(params, obs) -> action`; None where there is no control.
+        value: `value(params, obs) -> v` of one observation.
+    """
+
+    init: Callable[..., AgentState]
+    update: Callable[..., tuple[AgentState, Update]]
+    loss: Callable[..., Any]
+    act: Callable[..., jax.Array] | None
+    greedy: Callable[..., jax.Array] | None
+    value: Callable[..., jax.Array]
+
+
+def init_state(
+    key: jax.Array, obs: jax.Array, config: Any, network: Any, estimator: Estimator
+) -> AgentState:
+    """Fresh parameters, and the state of everything that depends on them."""
+    key_params, key_agent = jax.random.split(key)
+    params = network.init(key_params, obs)
+    target = config.agent.target
+    has_target = target.period is not None or target.polyak is not None
+    return AgentState(
+        params=params,
+        target_params=jax.tree.map(jnp.copy, params) if has_target else None,
+        optimizer=optimizers.make(config).init(params),
+        estimator=estimator.init(params),
+        updates=jnp.zeros((), jnp.int32),
+        key=key_agent,
+    )
+
+
+def gradient_step(
+    loss: Callable[..., Any], estimator: Estimator
+) -> Callable[..., tuple[AgentState, Update]]:
+    """The update that value-based agents share: estimate, optimise, move the target.
+
+    The derivative is taken in `params` alone, so the bootstrap carries no gradient.
+    Nothing is stopped here: an outer derivative sees that the bootstrap moves.
+    """
+
+    def update(
+        state: AgentState,
+        batch: Transition,
+        weights: jax.Array | None,
+        config: Any,
+    ) -> tuple[AgentState, Update]:
+        key, key_estimator = jax.random.split(state.key)
+        online = state.params if state.target_params is None else state.target_params
+        gradient, signals, estimator_state = estimator.update(
+            state.estimator,
+            key_estimator,
+            loss,
+            state.params,
+            online,
+            batch,
+            weights,
+            config,
+        )
+        steps, optimizer = optimizers.make(config).update(
+            gradient, state.optimizer, state.params
+        )
+        params = optax.apply_updates(state.params, steps)
+        updates = state.updates + 1
+        new = AgentState(
+            params=params,
+            target_params=_move_target(state, params, updates, config.agent.target),
+            optimizer=optimizer,
+            estimator=estimator_state,
+            updates=updates,
+            key=key,
+        )
+        return new, Update(signals, _metrics(signals, gradient))
+
+    return update
+
+
+def _move_target(
+    state: AgentState, params: Any, updates: jax.Array, target: Any
+) -> Any:
+    moved = state.target_params
+    if target.polyak is not None:
+        moved = optax.incremental_update(params, moved, target.polyak)
+    if target.period is not None:
+        copy = updates % target.period == 0
+        moved = jax.tree.map(lambda new, old: jnp.where(copy, new, old), params, moved)
+    return moved
+
+
+def _metrics(signals: Signals, gradient: Any) -> dict[str, jax.Array]:
+    means = {f"loss/{name}": jnp.mean(v) for name, v in signals.extra.items()}
+    return {
+        "loss/td_error_abs": jnp.mean(jnp.abs(signals.td_error)),
+        "loss/td_error_square": jnp.mean(jnp.square(signals.td_error)),
+        "gradient/norm": optax.global_norm(gradient),
+        **means,
+    }

@@ -1,0 +1,77 @@
+"""Action-value control: Q-learning, double Q-learning, SARSA, expected SARSA.
+
+The four differ in their loss alone (`rl_grads.td.losses`).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rl_grads import register
+from rl_grads.agents import networks
+from rl_grads.agents.agent import Agent, AgentState, Update, gradient_step, init_state
+from rl_grads.gradients.estimators import Estimator, mean_gradient
+from rl_grads.td import losses, policies
+from rl_grads.td.transition import Transition
+
+
+def q_learning(
+    network: Any,
+    loss: Callable[[Any], losses.Loss] = losses.q_learning,
+    estimator: Estimator | None = None,
+) -> Agent:
+    """An agent that learns action values and acts by them.
+
+    Args:
+        network: `init(key, obs)` and `apply(params, obs) -> q [num_actions]`.
+        loss: Makes the loss of one transition for a network.
+        estimator: Turns the loss into a gradient; the mean over the batch if None.
+
+    Example:
+        >>> import flax.linen as nn
+        >>> agent = q_learning(network=nn.Dense(2), loss=losses.double_q_learning)
+    """
+    estimator = estimator or mean_gradient()
+    td_loss = loss(network)
+    step = gradient_step(td_loss, estimator)
+
+    def act(
+        state: AgentState, key: jax.Array, obs: jax.Array, config: Any
+    ) -> jax.Array:
+        q = network.apply(state.params, obs)
+        return policies.sample(key, q, config.agent.behaviour_policy)
+
+    def draw_next(
+        state: AgentState, key: jax.Array, batch: Transition, config: Any
+    ) -> jax.Array:
+        keys = jax.random.split(key, batch.r_t.shape[0])
+        return jax.vmap(act, (None, 0, 0, None))(state, keys, batch.s_t, config)
+
+    def update(
+        state: AgentState, batch: Transition, weights: jax.Array | None, config: Any
+    ) -> tuple[AgentState, Update]:
+        if loss is losses.sarsa:
+            key, key_next = jax.random.split(state.key)
+            state = state._replace(key=key)
+            batch = batch._replace(a_t=draw_next(state, key_next, batch, config))
+        return step(state, batch, weights, config)
+
+    def greedy(params: Any, obs: jax.Array) -> jax.Array:
+        return jnp.argmax(network.apply(params, obs)).astype(jnp.int32)
+
+    return Agent(
+        init=lambda key, obs, config: init_state(key, obs, config, network, estimator),
+        update=update,
+        loss=td_loss,
+        act=act,
+        greedy=greedy,
+        value=lambda params, obs: jnp.max(network.apply(params, obs)),
+    )
+
+
+def from_config(config: Any, num_actions: int) -> Agent:
+    """The agent with the network and the loss that a config names."""
+    loss = register.get("loss", config.agent.loss)
+    return q_learning(network=networks.make(config, num_actions), loss=loss)

@@ -1,0 +1,38 @@
+"""The command `rl-grads`: a word for what to do, and its arguments."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from rl_grads.config import nearest
+
+COMMANDS = {
+    "train": "train a population; every config key is an argument",
+    "dashboard": "open the local web page with the curves of all runs",
+    "keys": "print the page of all config keys and metrics",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    command = arguments[0] if arguments else "--help"
+    if command in ("-h", "--help"):
+        print(_help())
+        return 0
+    if command not in COMMANDS:
+        hint = nearest(command, COMMANDS)
+        expected = ", ".join(COMMANDS)
+        print(f"rl-grads {command}: expected one of {expected}{hint}", file=sys.stderr)
+        return 2
+    return importlib.import_module(f"rl_grads.cli.{command}").main(arguments[1:])
+
+
+def _help() -> str:
+    lines = ["usage: rl-grads COMMAND [ARGUMENT ...]", "", "commands:"]
+    lines += [f"  {name:<12}{meaning}" for name, meaning in COMMANDS.items()]
+    return "\n".join([*lines, "", "rl-grads COMMAND --help says more."])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

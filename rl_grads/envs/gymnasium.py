@@ -1,0 +1,366 @@
+"""Gymnasium environments inside a compiled program: `gymnasium/LunarLander-v3`.
+
+The environments live on the host, in Gymnasium vector environments. A reset or step
+leaves the program through one unordered `io_callback` for the whole batch, however
+many `jax.vmap` stand around it. What a program carries is a handle, an index and a
+counter per instance. The counter comes back from every call and goes into the next,
+which orders the calls; the host refuses a counter that is not its own, so that a
+state can never be stepped twice.
+"""
+
+import atexit
+import collections
+import functools
+import itertools
+import os
+import threading
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from jax.custom_batching import custom_vmap
+from jax.experimental import io_callback
+
+from rl_grads.config import ConfigError, nearest
+from rl_grads.envs.environment import Environment, Step
+
+# Instances that one reset site may keep before it reuses those of its oldest reset.
+# Two resets per device are always kept.
+_BUDGET = 256
+
+
+class HostState(NamedTuple):
+    """What a program carries of an instance on the host; int32 scalars.
+
+    Attributes:
+        handle: Which vector environment of this process.
+        index: Which instance in it.
+        counter: How many steps that vector environment has made.
+    """
+
+    handle: jax.Array
+    index: jax.Array
+    counter: jax.Array
+
+
+class _Game(NamedTuple):
+    """What is static about one Gymnasium id."""
+
+    spec: Any
+    num_actions: int
+    first_action: int
+    observation: jax.ShapeDtypeStruct
+    encode: Callable[[Any], np.ndarray]
+    time_limit: int | None
+
+
+def names() -> tuple[str, ...]:
+    """Every id in Gymnasium's registry."""
+    return tuple(gymnasium.registry)
+
+
+def make(name: str) -> Environment:
+    """The Gymnasium environment of that id.
+
+    One call of `reset` under any nest of `jax.vmap` makes one vector environment, each
+    instance seeded from its own key. The result may be stepped once, whole, and then
+    the state that comes back. Resets made by one `make` share a budget: when it is
+    used up, the instances of the oldest reset are reused and its states are refused.
+
+    Args:
+        name: A registered id with discrete actions, such as `"FrozenLake-v1"`.
+
+    Returns:
+        The environment. Observations are float32, one-hot float32 where the space is
+        discrete, and uint8 where it is an image of bytes. Its state cannot be
+        sampled from twice (`resamples=False`).
+
+    Raises:
+        ConfigError: The id is unknown or cannot serve, or a dependency is missing.
+
+    Example:
+        >>> environment = make("FrozenLake-v1")
+        >>> environment.num_actions, environment.observation.shape
+        (4, (16,))
+    """
+    game = _game(name)
+    reset_batch, step_batch = _host_calls(_Site(game))
+
+    def reset(key: jax.Array) -> tuple[HostState, jax.Array]:
+        seed = jax.random.bits(key, dtype=jnp.uint32) >> 1
+        return jax.tree.map(lambda x: x[0], reset_batch(seed[None]))
+
+    def step(
+        key: jax.Array, state: HostState, action: jax.Array
+    ) -> tuple[HostState, Step]:
+        del key
+        action = action.astype(jnp.int32)[None]
+        batch = HostState(*(x[None] for x in state))
+        counter, result = step_batch(*batch, action)
+        state = state._replace(counter=counter[0])
+        return state, jax.tree.map(lambda x: x[0], result)
+
+    return Environment(
+        name=f"gymnasium/{name}",
+        reset=reset,
+        step=step,
+        observation=game.observation,
+        num_actions=game.num_actions,
+        time_limit=game.time_limit,
+        resamples=False,
+    )
+
+
+def check(name: str) -> None:
+    """Refuse an id that `make` cannot serve.
+
+    Raises:
+        ConfigError: As `make`.
+    """
+    _game(name)
+
+
+@atexit.register
+def close() -> None:
+    """Close every environment on the host; states that point to them are refused."""
+    with _LOCK:
+        pools = list(_POOLS.values())
+        _POOLS.clear()
+    for pool in pools:
+        pool.vector.close()
+
+
+# ---------------------------------------------------------------------- in the program
+
+
+def _host_calls(site: "_Site") -> tuple[Callable, Callable]:
+    """Reset and step of a batch `[B, ...]`, each one call to the host."""
+    observation = site.game.observation
+
+    def shapes(size: int, *dtypes: Any) -> tuple[jax.ShapeDtypeStruct, ...]:
+        return tuple(jax.ShapeDtypeStruct((size,), dtype) for dtype in dtypes)
+
+    def observations(size: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((size, *observation.shape), observation.dtype)
+
+    def reset(seeds: jax.Array) -> tuple[HostState, jax.Array]:
+        size = seeds.shape[0]
+        state = HostState(*shapes(size, np.int32, np.int32, np.int32))
+        return io_callback(site.reset, (state, observations(size)), seeds)
+
+    def step(
+        handle: jax.Array, index: jax.Array, counter: jax.Array, action: jax.Array
+    ) -> tuple[jax.Array, Step]:
+        size = action.shape[0]
+        count, reward, end, cut = shapes(size, np.int32, np.float32, bool, bool)
+        result = Step(observations(size), reward, end, cut, observations(size))
+        arguments = (handle, index, counter, action)
+        return io_callback(site.step, (count, result), *arguments)
+
+    return _one_call(reset), _one_call(step)
+
+
+def _one_call(batch: Callable) -> Callable:
+    """A function of batches whose `vmap` is one call on the flattened batch."""
+    call = custom_vmap(batch)
+
+    def rule(axis_size: int, in_batched: list[bool], *arguments: jax.Array) -> tuple:
+        flat = [
+            (x if mapped else jnp.broadcast_to(x, (axis_size, *x.shape))).reshape(
+                -1, *x.shape[1 + mapped :]
+            )
+            for x, mapped in zip(arguments, in_batched, strict=True)
+        ]
+        results = jax.tree.map(
+            lambda x: x.reshape(axis_size, -1, *x.shape[1:]), call(*flat)
+        )
+        return results, jax.tree.map(lambda _: True, results)
+
+    call.def_vmap(rule)
+    return call
+
+
+# ------------------------------------------------------------------------- on the host
+
+
+class _Pool:
+    """One Gymnasium vector environment under its current handle."""
+
+    def __init__(self, game: _Game, size: int):
+        # A spec, not its id: the id would be looked up, and warned about, each time.
+        one = functools.partial(
+            gymnasium.make, game.spec, disable_env_checker=True
+        )
+        self.vector = SyncVectorEnv(
+            [one] * size, autoreset_mode=AutoresetMode.SAME_STEP
+        )
+        self.game, self.size = game, size
+        self.handle = self.count = self.used = 0
+
+    def reset(self, seeds: np.ndarray) -> np.ndarray:
+        """Start anew, one seed per instance."""
+        self.count, self.used = 0, next(_CLOCK)
+        obs, _ = self.vector.reset(seed=[int(seed) for seed in seeds])
+        return self.game.encode(obs)
+
+    def step(self, actions: np.ndarray) -> Step:
+        """One step of every instance, as arrays `[size, ...]`."""
+        self.count, self.used = self.count + 1, next(_CLOCK)
+        obs, reward, terminated, truncated, info = self.vector.step(
+            actions + self.game.first_action
+        )
+        obs = self.game.encode(obs)
+        final_obs = obs.copy()
+        for i in np.flatnonzero(info.get("_final_obs", ())):
+            final_obs[i] = self.game.encode(info["final_obs"][i])
+        return Step(obs, reward, terminated, truncated & ~terminated, final_obs)
+
+
+_POOLS: dict[int, _Pool] = {}
+_LOCK = threading.Lock()
+_HANDLES = itertools.count(1)
+_CLOCK = itertools.count()
+
+
+class _Site:
+    """Where resets come from; it keeps the pools of its last resets."""
+
+    def __init__(self, game: _Game):
+        self.game = game
+        self.pools: dict[int, list[_Pool]] = collections.defaultdict(list)
+        self.least = 2 * jax.local_device_count()
+
+    def reset(self, seeds: jax.Array) -> tuple[HostState, np.ndarray]:
+        """A vector environment with these seeds, and its first observations."""
+        host = np.asarray(seeds)
+        pool = self._pool(len(host))
+        obs = pool.reset(host)
+        index = np.arange(len(host), dtype=np.int32)
+        handle = np.full_like(index, pool.handle)
+        return HostState(handle, index, np.zeros_like(index)), obs
+
+    def step(self, *arguments: jax.Array) -> tuple[np.ndarray, Step]:
+        """Step the vector environments behind the handles, each as a whole."""
+        handle, index, counter, action = map(np.asarray, arguments)
+        result = self._empty(len(handle))
+        for one in np.unique(handle):
+            rows = np.flatnonzero(handle == one)
+            pool = _find(int(one), index[rows], counter[rows])
+            actions = np.empty(pool.size, np.int64)
+            actions[index[rows]] = action[rows]
+            for whole, part in zip(result, pool.step(actions), strict=True):
+                whole[rows] = part[index[rows]]
+        return counter + np.int32(1), result
+
+    def _empty(self, size: int) -> Step:
+        """Arrays for the results of a batch."""
+        shape, dtype = self.game.observation.shape, self.game.observation.dtype
+        obs, final_obs = np.empty((2, size, *shape), dtype)
+        ended, cut = np.empty((2, size), bool)
+        return Step(obs, np.empty(size, np.float32), ended, cut, final_obs)
+
+    def _pool(self, size: int) -> _Pool:
+        """A pool of that size under a fresh handle: a new one, or the oldest."""
+        with _LOCK:
+            kept = self.pools[size]
+            full = len(kept) >= self.least and (len(kept) + 1) * size > _BUDGET
+            pool = min(kept, key=lambda p: p.used) if full else None
+            if pool is None or _POOLS.pop(pool.handle, None) is None:
+                pool = _Pool(self.game, size)
+                kept.append(pool)
+            pool.handle, pool.used = next(_HANDLES), next(_CLOCK)
+            _POOLS[pool.handle] = pool
+            return pool
+
+
+def _find(handle: int, index: np.ndarray, counter: np.ndarray) -> _Pool:
+    """The pool of a handle, if these are its instances at its present step."""
+    pool = _POOLS.get(handle)
+    if pool is None:
+        raise RuntimeError(
+            "the host environments of this state are gone (closed, reused by a later "
+            "reset, or of another process): reset again"
+        )
+    if not np.array_equal(np.sort(index), np.arange(pool.size)):
+        raise RuntimeError(
+            f"the {pool.size} host environments of one reset step together: expected "
+            f"each index once, got {index.tolist()[:8]}"
+        )
+    if np.any(counter != pool.count):
+        raise RuntimeError(
+            f"a host state can be stepped once: expected the state after {pool.count} "
+            f"steps, got the one after {counter[0]}"
+        )
+    return pool
+
+
+# --------------------------------------------------------------------- reading a spec
+
+
+@functools.lru_cache(maxsize=None)
+def _game(name: str) -> _Game:
+    """Make an environment once and read its spaces."""
+    env = _probe(name)
+    actions, space = env.action_space, env.observation_space
+    env.close()
+    if not isinstance(actions, gymnasium.spaces.Discrete):
+        found = "continuous" if isinstance(actions, gymnasium.spaces.Box) else actions
+        raise _refusal(name, f"{found} actions; the agents here need discrete ones")
+    observation, encode = _encoding(name, space)
+    return _Game(
+        spec=gymnasium.spec(name),
+        num_actions=int(actions.n),
+        first_action=int(actions.start),
+        observation=observation,
+        encode=encode,
+        time_limit=_time_limit(gymnasium.spec(name)),
+    )
+
+
+def _probe(name: str) -> Any:
+    """One instance of an id, or the reason why there is none."""
+    if name not in gymnasium.registry:
+        hint = nearest(f"gymnasium/{name}", [f"gymnasium/{n}" for n in names()])
+        raise _refusal(name, f"Gymnasium has no such id{hint}")
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    try:
+        with warnings.catch_warnings():
+            # Box2D's bindings crash the interpreter where this one is an error.
+            warnings.filterwarnings("ignore", "builtin type", DeprecationWarning)
+            env = gymnasium.make(name)
+    except (gymnasium.error.Error, ImportError) as error:
+        raise _refusal(name, f"it cannot be made: {error}") from error
+    if any(c.__name__ == "FunctionalJaxEnv" for c in type(env.unwrapped).__mro__):
+        raise _refusal(name, "it runs JAX, which a call from JAX to the host cannot")
+    return env
+
+
+def _encoding(
+    name: str, space: Any
+) -> tuple[jax.ShapeDtypeStruct, Callable[[Any], np.ndarray]]:
+    """The observation's shape and how a batch of host observations becomes it."""
+    if isinstance(space, gymnasium.spaces.Discrete):
+        one_hot, start = np.eye(int(space.n), dtype=np.float32), int(space.start)
+        observation = jax.ShapeDtypeStruct((int(space.n),), np.float32)
+        return observation, lambda obs: one_hot[np.asarray(obs) - start]
+    if not isinstance(space, gymnasium.spaces.Box):
+        kind = type(space).__name__
+        raise _refusal(name, f"{kind} observations; expected Box or Discrete")
+    dtype = np.uint8 if space.dtype == np.uint8 else np.float32
+    observation = jax.ShapeDtypeStruct(space.shape, dtype)
+    return observation, lambda obs: np.asarray(obs, dtype)
+
+
+def _time_limit(spec: Any) -> int | None:
+    """Gymnasium's step cap; 1 where the environment itself might truncate."""
+    own = str(spec.entry_point).startswith("gymnasium.envs.")
+    return spec.max_episode_steps if own and not spec.additional_wrappers else 1
+
+
+def _refusal(name: str, reason: str) -> ConfigError:
+    return ConfigError(f"env.id='gymnasium/{name}': {reason}")

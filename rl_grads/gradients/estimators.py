@@ -1,0 +1,49 @@
+"""Gradient estimators: the one seam between a loss and an optimizer.
+
+    init(params) -> state
+    update(state, key, loss, params, bootstrap_params, batch, weights, config)
+        -> (gradient, signals, state)
+
+`loss` is written for ONE transition. Signals are per example, `[B]`.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Estimator(NamedTuple):
+    """A gradient estimator, a record of pure functions."""
+
+    init: Callable[[Any], Any]
+    update: Callable[..., tuple[Any, Any, Any]]
+
+
+def mean_gradient() -> Estimator:
+    """The gradient of the weighted mean loss, one backward pass for the batch.
+
+    `weights` is `[B]` or None for equal weights; the gradient is
+    `sum_i weights_i * g_i / B`. The derivative is taken in `params` only.
+    """
+
+    def update(
+        state: Any,
+        key: jax.Array,
+        loss: Callable[..., Any],
+        params: Any,
+        bootstrap_params: Any,
+        batch: Any,
+        weights: jax.Array | None,
+        config: Any,
+    ) -> tuple[Any, Any, Any]:
+        def mean_loss(params: Any) -> tuple[jax.Array, Any]:
+            one = jax.vmap(loss, in_axes=(None, None, 0, None))
+            losses, signals = one(params, bootstrap_params, batch, config)
+            return jnp.mean(losses if weights is None else weights * losses), signals
+
+        gradient, signals = jax.grad(mean_loss, has_aux=True)(params)
+        return gradient, signals, state
+
+    return Estimator(lambda params: (), update)

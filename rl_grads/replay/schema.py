@@ -1,0 +1,42 @@
+"""Config of the replay memory. Imports no JAX."""
+
+from rl_grads.config import (
+    Registered,
+    at_least,
+    config,
+    group,
+    non_negative,
+    number,
+    one_of,
+    setting,
+)
+
+
+@config
+class Importance:
+    """Correction of the bias that prioritised sampling brings."""
+
+    exponent: float = number(1.0, "exponent of the importance weights", non_negative)
+    exponent_final: float | None = number(
+        None,
+        "exponent at the end of training, reached linearly",
+        non_negative,
+        anneals="exponent",
+    )
+    normalise: str = setting(
+        "mean",
+        "divide the weights by the largest or the mean of the batch, or not",
+        one_of("max", "mean", "none"),
+    )
+
+
+@config("replay/buffer")
+class Replay:
+    """A ring of past transitions that updates sample from."""
+
+    capacity: int = setting(100_000, "transitions kept", at_least(1))
+    priority: str = setting(
+        "uniform", "what sampling is proportional to", Registered("priority")
+    )
+    exponent: float = number(1.0, "exponent of the priorities", non_negative)
+    importance: Importance = group(Importance, "weights of prioritised samples")

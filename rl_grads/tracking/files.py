@@ -1,0 +1,170 @@
+"""The files of a run: `metrics.jsonl` and whole JSON documents.
+
+Everything is strict JSON. A float is written with the fewest digits that read back as
+the same value of its own type; nan is `null`, an infinity is the string `"Infinity"`
+or `"-Infinity"` (`float` reads both strings).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import math
+import os
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Row = dict[str, Any]
+_INFINITY = {"Infinity": math.inf, "-Infinity": -math.inf, None: math.nan}
+
+
+def make_rows(
+    step: int, metrics: Mapping[str, np.ndarray], seeds: Sequence[int]
+) -> list[Row]:
+    """The rows of one logged step, one per member, metrics in order of their names.
+
+    Args:
+        step: Environment steps per member so far.
+        metrics: Name to array `[members]`.
+        seeds: The seed of each member.
+
+    Returns:
+        `[{"step": step, "member": k, "seed": seeds[k], name: number, ...}, ...]`
+
+    Raises:
+        ValueError: A metric has another shape than `[members]`.
+
+    Example:
+        >>> import numpy as np
+        >>> make_rows(10, {"loss": np.asarray([0.1, 2.0], np.float32)}, seeds=(7, 8))[0]
+        {'step': 10, 'member': 0, 'seed': 7, 'loss': 0.1}
+    """
+    columns = {name: _numbers(name, metrics[name], seeds) for name in sorted(metrics)}
+    return [
+        {"step": int(step), "member": k, "seed": int(seed)}
+        | {name: column[k] for name, column in columns.items()}
+        for k, seed in enumerate(seeds)
+    ]
+
+
+def _numbers(name: str, values: Any, seeds: Sequence[int]) -> list[float]:
+    """An array `[members]` as Python numbers with the digits of its own type."""
+    import numpy as np
+
+    array = np.asarray(values)
+    if array.shape != (len(seeds),):
+        raise ValueError(
+            f"metric {name!r} has shape {array.shape}: expected ({len(seeds)},), "
+            "one value per member"
+        )
+    if array.dtype.kind in "biu":
+        return [int(x) for x in array]
+    return [float(str(x)) for x in array]
+
+
+class MetricsFile:
+    """`metrics.jsonl`: one row per logged step and member, without wall-clock values.
+
+    Equal runs write equal bytes. Every call of `log` reaches the operating system, so
+    that a killed process loses nothing that was logged.
+
+    Args:
+        path: The file. Without `offset` it starts empty.
+        offset: Keep this many bytes and go on behind them (resuming a run).
+
+    Raises:
+        ValueError: The file is shorter than `offset`.
+    """
+
+    def __init__(self, path: pathlib.Path, offset: int | None = None):
+        self._file = open(path, "wb" if offset is None else "r+b")  # noqa: SIM115
+        size = self._file.seek(0, os.SEEK_END)
+        if offset is not None and size < offset:
+            self._file.close()
+            raise ValueError(f"{path} has {size} bytes: expected at least {offset}")
+        self._file.truncate(offset)
+        self._file.seek(0, os.SEEK_END)
+
+    def log(self, rows: Sequence[Row]) -> None:
+        """Append rows (see `make_rows`)."""
+        self._file.write("".join(f"{_dumps(row)}\n" for row in rows).encode())
+        self._file.flush()
+
+    def offset(self) -> int:
+        """Bytes written so far, all of them on the disk when this returns."""
+        os.fsync(self._file.fileno())
+        return self._file.tell()
+
+    def close(self) -> None:
+        """Close the file; closing twice is allowed."""
+        self._file.close()
+
+
+def read_rows(path: pathlib.Path, stop: int | None = None) -> Iterator[list[Row]]:
+    """The rows of a metrics file, one list per logged step, nan and infinities back.
+
+    Args:
+        path: The file.
+        stop: Read only this many bytes.
+    """
+    with open(path, "rb") as file:
+        text = file.read(-1 if stop is None else stop)
+    rows = (_decode(json.loads(line)) for line in text.splitlines())
+    for _, group in itertools.groupby(rows, key=lambda row: row["step"]):
+        yield list(group)
+
+
+def _decode(row: Row) -> Row:
+    odd = {k: _INFINITY[v] for k, v in row.items() if v is None or isinstance(v, str)}
+    return row | odd
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Write a document so that readers see the old one or the new one, never a part.
+
+    Args:
+        path: The file; the temporary one stands beside it.
+        value: Mappings, sequences, numbers, text, NumPy values and paths.
+    """
+    path = pathlib.Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(_dumps(value, indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+        raise
+
+
+def _dumps(value: Any, indent: int | None = None) -> str:
+    return json.dumps(_strict(value), allow_nan=False, indent=indent)
+
+
+def _strict(value: Any) -> Any:
+    """A value as strict JSON has it."""
+    if isinstance(value, Mapping):
+        return {str(k): _strict(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(v) for v in value]
+    if isinstance(value, pathlib.PurePath):
+        return str(value)
+    if hasattr(value, "tolist"):
+        return _strict(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return _spell(value)
+    return value
+
+
+def _spell(value: float) -> str | None:
+    if math.isnan(value):
+        return None
+    return "Infinity" if value > 0 else "-Infinity"

@@ -1,0 +1,194 @@
+"""What a person sees while a population trains, and the table at the end."""
+
+from __future__ import annotations
+
+import collections
+import math
+import pathlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import rich.console
+import rich.progress
+import rich.table
+
+_RETURNS = ("evaluation/return", "training/return")
+_REDRAW_SECONDS = 0.2
+_LINE_SECONDS = 10.0
+_RATE_WINDOW = 30
+
+
+class _Mark(NamedTuple):
+    time: float
+    step: int
+
+
+class Progress:
+    """Throughput, the population's current return, time left.
+
+    A bar on a terminal; elsewhere one plain line at most every ten seconds. Both go to
+    standard error.
+
+    Args:
+        total: Steps (or episodes) per member in the whole run.
+        unit: What is counted, in the plural.
+        seeds: One per member.
+        enabled: False shows nothing.
+        console: Where to draw; None is standard error.
+
+    Example:
+        >>> with Progress(100_000, "steps", seeds, True) as progress:   # doctest: +SKIP
+        ...     progress.update(1000, {"training/return": returns})
+    """
+
+    def __init__(
+        self,
+        total: int,
+        unit: str,
+        seeds: Sequence[int],
+        enabled: bool = True,
+        console: rich.console.Console | None = None,
+    ):
+        self._total, self._unit, self._members = total, unit, len(seeds)
+        self._console = console or rich.console.Console(stderr=True)
+        self._enabled = enabled
+        self._marks: collections.deque[_Mark] = collections.deque(maxlen=_RATE_WINDOW)
+        self._shown = -math.inf
+        self._returns: dict[str, float] = {}
+        self._bar = _bar(self._console) if enabled and self._terminal else None
+        self._task = self._bar and self._bar.add_task(
+            _count(self._members, "seed"), total=total, status="compiling"
+        )
+
+    @property
+    def _terminal(self) -> bool:
+        return self._console.is_terminal
+
+    def __enter__(self) -> Progress:
+        if self._bar:
+            self._bar.start()
+            self._bar.refresh()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def update(self, step: int, metrics: Mapping[str, np.ndarray]) -> None:
+        """Tell how far the run is.
+
+        Args:
+            step: Steps (or episodes) per member so far.
+            metrics: Name to array `[members]`; the two returns are looked for.
+        """
+        now = time.monotonic()
+        self._marks.append(_Mark(now, step))
+        for name in _RETURNS:
+            if name in metrics:
+                self._returns[name] = _mean(metrics[name])
+        pause = _REDRAW_SECONDS if self._bar else _LINE_SECONDS
+        if self._enabled and (now - self._shown >= pause or step >= self._total):
+            self._shown = now
+            self._show(step)
+
+    def _show(self, step: int) -> None:
+        if self._bar and self._task is not None:
+            self._bar.update(self._task, completed=step, status=self._status(step))
+            self._bar.refresh()
+        else:
+            line = f"{step}/{self._total} {self._unit}  {self._status(step)}"
+            print(line, file=self._console.file, flush=True)
+
+    def _status(self, step: int) -> str:
+        """`8,123 steps/s  return 412.0  ETA 0:31`, with what is known."""
+        parts = []
+        rate = self._rate()
+        if rate > 0:
+            parts.append(f"{rate * self._members:,.0f} {self._unit}/s")
+        for name in _RETURNS:
+            if name in self._returns:
+                parts.append(f"return {self._returns[name]:.1f}")
+                break
+        if rate > 0:
+            parts.append(f"ETA {_duration((self._total - step) / rate)}")
+        return "  ".join(parts)
+
+    def _rate(self) -> float:
+        """Steps per second and member over the last updates; 0 while unknown."""
+        if len(self._marks) < 2:
+            return 0.0
+        first, last = self._marks[0], self._marks[-1]
+        return (last.step - first.step) / max(last.time - first.time, 1e-9)
+
+
+def _bar(console: rich.console.Console) -> rich.progress.Progress:
+    """A bar that is drawn only when it is told to: no thread, no idle work."""
+    return rich.progress.Progress(
+        rich.progress.TextColumn("{task.description}"),
+        rich.progress.BarColumn(),
+        rich.progress.TaskProgressColumn(),
+        rich.progress.TextColumn("{task.fields[status]}"),
+        console=console,
+        auto_refresh=False,
+    )
+
+
+def _mean(values: Any) -> float:
+    """The mean over the members that have a value."""
+    array = np.asarray(values, np.float64)
+    known = array[~np.isnan(array)]
+    return float(known.mean()) if known.size else math.nan
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(max(round(seconds), 0), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}:{minutes:02}:{seconds:02}"
+    return f"{minutes}:{seconds:02}"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+def result_table(
+    summary: Mapping[str, Any], paths: Sequence[pathlib.Path | str]
+) -> rich.console.Group:
+    """The end of a run: final metrics with their intervals, then what was written.
+
+    Args:
+        summary: Final metrics are its entries with a list `members` (see
+            `rl_grads.analysis.statistics.summarise`); `diverged` is the list of
+            members that diverged, or their number.
+        paths: What the run wrote.
+
+    Returns:
+        Something for `rich.console.Console.print`.
+    """
+    table = rich.table.Table("metric", "mean", "IQM", "members", "diverged")
+    diverged = summary.get("diverged", 0)
+    count = diverged if isinstance(diverged, int) else len(diverged)
+    for name, value in summary.items():
+        if isinstance(value, Mapping) and "members" in value:
+            cells = (_estimate(value.get("mean")), _estimate(value.get("iqm")))
+            table.add_row(name, *cells, str(len(value["members"])), str(count))
+    return rich.console.Group(table, *(_path(path) for path in paths))
+
+
+def _path(path: pathlib.Path | str) -> rich.console.RenderableType:
+    import rich.text
+
+    return rich.text.Text(str(path), no_wrap=True, overflow="ignore")
+
+
+def _estimate(value: Mapping[str, Any] | None) -> str:
+    """`412.0 [398.1, 425.9]`, or what of it is known."""
+    if value is None or value["value"] is None:
+        return "-"
+    text = f"{value['value']:.4g}"
+    if value["low"] is None:
+        return text
+    return f"{text} ({value['low']:.4g} to {value['high']:.4g})"

@@ -1,0 +1,111 @@
+"""Trackio: one run per member, grouped, in its local store. Never a server or a hub.
+
+`trackio.init` is passed by: it asks Hugging Face for the user's name, holds one run at
+a time and measures the machine. The store behind it takes whole batches.
+"""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rl_grads.tracking.background import IMPORTING
+from rl_grads.tracking.files import Row
+from rl_grads.tracking.tracker import Run, run_ids
+
+_LABELS = ("step", "member", "seed")
+_WRITE_SECONDS = 10.0
+
+
+class TrackioMirror:
+    """Writes the rows of every member to Trackio's store, every ten seconds.
+
+    Args:
+        run: The run; the project's name is that of W&B.
+        resume: Go on with the run whose ids stand in the directory: what the store
+            has of it is replaced.
+    """
+
+    def __init__(self, run: Run, resume: bool):
+        with IMPORTING:
+            from trackio import fragments, sqlite_storage, utils
+        self._store = sqlite_storage.SQLiteStorage
+        self._record = fragments.metric_record
+        self._inbox = fragments.FragmentWriter()
+        self._network_disk = utils.get_storage_mode() == "jsonl"
+        self._run = run
+        self._project = run.settings.wandb.project
+        self._names = [f"{run.name}-seed{seed}" for seed in run.seeds]
+        self._ids = run_ids(run, "trackio", len(run.seeds), resume)
+        self._waiting: list[tuple[str, Sequence[Row]]] = []
+        self._written = time.monotonic()
+        self._store.validate_project_name(self._project)
+        if resume and not self._network_disk:
+            for name, id in zip(self._names, self._ids, strict=True):
+                self._store.delete_run(self._project, name, run_id=id)
+
+    def log(self, rows: Sequence[Row]) -> None:
+        """Keep the rows of one step and write now and then."""
+        self._waiting.append((_now(), rows))
+        if time.monotonic() - self._written > _WRITE_SECONDS:
+            self._write()
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Write what is left."""
+        self._write()
+
+    def _write(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for member in range(len(self._run.seeds)) if waiting else ():
+            entries = [self._entry(t, rows[member]) for t, rows in waiting]
+            if self._network_disk:
+                self._inbox.write_local([self._record(entry) for entry in entries])
+            else:
+                self._write_database(entries)
+        self._written = time.monotonic()
+
+    def _write_database(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        def column(name: str) -> list[Any]:
+            return [entry[name] for entry in entries]
+
+        first = entries[0]
+        self._store.bulk_log(
+            project=first["project"],
+            run=first["run"],
+            run_id=first["run_id"],
+            config=first["config"],
+            metrics_list=column("metrics"),
+            steps=column("step"),
+            timestamps=column("timestamp"),
+            log_ids=column("log_id"),
+        )
+
+    def _entry(self, timestamp: str, row: Row) -> dict[str, Any]:
+        member = row["member"]
+        return {
+            "project": self._project,
+            "run": self._names[member],
+            "run_id": self._ids[member],
+            "config": self._config(row, timestamp),
+            "metrics": {k: v for k, v in row.items() if k not in _LABELS},
+            "step": row["step"],
+            "timestamp": timestamp,
+            # The store ignores an id that it has.
+            "log_id": f"{self._ids[member]}-{row['step']}",
+        }
+
+    def _config(self, row: Row, timestamp: str) -> dict[str, Any]:
+        """The member's config with the keys by which the dashboard groups runs."""
+        labels = {"seed": row["seed"], "member": row["member"]}
+        hidden = {
+            "_Group": self._run.name,
+            "_Created": timestamp,
+            "_Username": None,
+        }
+        return {**self._run.config, **labels, **hidden}
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat()

@@ -1,0 +1,182 @@
+"""Weights & Biases: one run per member in one group, or one run of member means."""
+
+from __future__ import annotations
+
+import netrc
+import os
+import pathlib
+import shutil
+import statistics
+import threading
+import urllib.parse
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from rl_grads.tracking.background import IMPORTING
+from rl_grads.tracking.files import Row
+from rl_grads.tracking.schema import WandB
+from rl_grads.tracking.tracker import Run, final_values, run_ids
+
+STEP = "env_steps"
+_LABELS = ("step", "member", "seed")
+
+
+def has_credentials() -> bool:
+    """Whether W&B can log in without asking: an API key, or an entry in `.netrc`."""
+    keys = ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE")
+    if any(os.environ.get(key) for key in keys):
+        return True
+    url = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+    files = [os.environ.get("NETRC"), "~/.netrc", "~/_netrc"]
+    host = urllib.parse.urlsplit(url).hostname
+    return any(host in _netrc_hosts(file) for file in files if file)
+
+
+def _netrc_hosts(file: str) -> Iterable[str]:
+    try:
+        return netrc.netrc(os.path.expanduser(file)).hosts
+    except (OSError, netrc.NetrcParseError):
+        return ()
+
+
+def resolve_mode(settings: WandB) -> str:
+    """`online`, `offline` or `disabled`: what `auto` means here and now.
+
+    `auto` follows `WANDB_MODE` where it is set, else it is online if there are
+    credentials. Nothing is asked and nothing is contacted.
+    """
+    if settings.runs == "none":
+        return "disabled"
+    if settings.mode != "auto":
+        return settings.mode
+    wished = os.environ.get("WANDB_MODE")
+    if wished in ("online", "offline", "disabled"):
+        return wished
+    return "online" if has_credentials() else "offline"
+
+
+class WandBMirror:
+    """Sends every row to the W&B run of its member.
+
+    The axis is `env_steps`. Files lie in `<run directory>/wandb`. Resuming goes on
+    under the same ids: online, W&B says from which step; offline, the part written
+    before is replaced, unless it has been synchronised already.
+
+    Args:
+        run: The run.
+        mode: `online` or `offline`.
+        resume: Go on with the run whose ids stand in the directory.
+
+    Raises:
+        RuntimeError: Online without credentials (W&B itself would ask for them).
+    """
+
+    def __init__(self, run: Run, mode: str, resume: bool):
+        if mode == "online" and not has_credentials():
+            raise RuntimeError("no credentials; run `wandb login` or set WANDB_API_KEY")
+        if mode == "offline":
+            os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        members = range(len(run.seeds))
+        self._members = [None] if run.settings.wandb.runs == "point" else list(members)
+        ids = run_ids(run, "wandb", len(self._members), resume)
+        if mode == "offline" and resume:
+            _remove_unsynced(run.directory, ids)
+        self._runs: dict[int | None, Any] = {}
+        _in_parallel(
+            lambda k, id: self._runs.update({k: _start(run, mode, id, k, resume)}),
+            zip(self._members, ids, strict=True),
+        )
+
+    def log(self, rows: Sequence[Row]) -> None:
+        """Send the rows of one step, or their mean."""
+        step = rows[0]["step"]
+        for member in self._members:
+            row = _mean(rows) if member is None else rows[member]
+            values = {k: v for k, v in row.items() if k not in _LABELS}
+            # A resumed run knows its earlier steps.
+            if step >= self._runs[member].starting_step:
+                self._runs[member].log({STEP: step, **values}, step=step)
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Send the final values and wait for the uploads."""
+
+        def end(member: int | None) -> None:
+            self._runs[member].summary.update(final_values(summary, member))
+            self._runs[member].finish(exit_code=0 if summary else 1)
+
+        _in_parallel(end, ((member,) for member in self._members))
+
+
+def _start(run: Run, mode: str, id: str, member: int | None, resume: bool) -> Any:
+    """Start one W&B run beside those that are active already."""
+    with IMPORTING:
+        import wandb
+    settings = run.settings.wandb
+    handle = wandb.init(
+        entity=settings.entity,
+        project=settings.project,
+        group=settings.group or run.name,
+        job_type="train",
+        name=run.name if member is None else f"{run.name}-seed{run.seeds[member]}",
+        tags=list(settings.tags),
+        id=id,
+        resume="allow" if resume and mode == "online" else None,
+        dir=run.directory,
+        config=run.config if member is None else _member_config(run, member),
+        mode=mode,
+        reinit="create_new",
+        settings=wandb.Settings(**_QUIET, root_dir=str(run.directory)),
+    )
+    handle.define_metric(STEP)
+    handle.define_metric("*", step_metric=STEP)
+    return handle
+
+
+# No console capture; ten runs would measure one machine and list its packages ten
+# times; a server that does not answer is given up.
+_QUIET: dict[str, Any] = {
+    "silent": True,
+    "console": "off",
+    "symlink": False,
+    "x_disable_stats": True,
+    "x_save_requirements": False,
+    "init_timeout": 30.0,
+    "finish_timeout": 120.0,
+}
+
+
+def _member_config(run: Run, member: int) -> dict[str, Any]:
+    return {**run.config, "seed": run.seeds[member], "member": member}
+
+
+def _mean(rows: Sequence[Row]) -> Row:
+    return {k: statistics.fmean(row[k] for row in rows) for k in rows[0]}
+
+
+def _remove_unsynced(directory: pathlib.Path, ids: Sequence[str]) -> None:
+    for id in ids:
+        for part in directory.glob(f"wandb/offline-run-*-{id}"):
+            if not any(part.glob("*.wandb.synced")):
+                shutil.rmtree(part)
+
+
+def _in_parallel(call: Callable[..., None], arguments: Iterable[tuple]) -> None:
+    """Call once per tuple, at the same time; the first error is raised at the end.
+
+    Plain threads: executors refuse work once the main thread has ended.
+    """
+    errors: list[Exception] = []
+
+    def guarded(*values: Any) -> None:
+        try:
+            call(*values)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=guarded, args=values) for values in arguments]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]

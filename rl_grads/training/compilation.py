@@ -1,0 +1,45 @@
+"""How long the backend compiles, and the cache that spares it the second time."""
+
+import os
+import pathlib
+from typing import NamedTuple
+
+import jax
+
+
+class _Compiled(NamedTuple):
+    """One compilation that the backend reported."""
+
+    seconds: float
+
+
+_COMPILED: list[_Compiled] = []
+_EVENT = "/jax/core/compile/backend_compile_duration"
+
+
+def _listen(event: str, duration: float, **_: object) -> None:
+    if event == _EVENT:
+        _COMPILED.append(_Compiled(duration))
+
+
+jax.monitoring.register_event_duration_secs_listener(_listen)
+
+
+def seconds() -> float:
+    """Seconds of backend compilation in this process so far."""
+    return sum(one.seconds for one in _COMPILED)
+
+
+def count() -> int:
+    """Backend compilations in this process so far."""
+    return len(_COMPILED)
+
+
+def use_cache() -> None:
+    """Keep compiled programs on disk, unless the user has chosen a place already."""
+    if jax.config.jax_compilation_cache_dir is None:
+        home = os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")
+        directory = pathlib.Path(home) / "rl_grads" / "compiled"
+        jax.config.update("jax_compilation_cache_dir", str(directory))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -1,0 +1,106 @@
+"""One population's compiled programs: vmapped over members, sharded over devices."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+from jax.sharding import PartitionSpec
+
+from rl_grads import register
+from rl_grads.agents.agent import Agent
+from rl_grads.config import schema_name
+from rl_grads.envs.environment import Environment
+from rl_grads.envs.make import make as make_environment
+from rl_grads.training import evaluation, loop
+
+_MEMBERS = PartitionSpec("members")
+_SHARED = PartitionSpec()
+
+
+class Given:
+    """Agent and environment handed over as objects; None: as the config says.
+
+    Compared by the identity of what it holds, so that one program serves both runs of
+    the same agent in the same environment.
+    """
+
+    def __init__(self, agent: Agent | None, environment: Environment | None):
+        self.agent, self.environment = agent, environment
+
+    def __hash__(self) -> int:
+        return hash((id(self.agent), id(self.environment)))
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Given)
+            and self.agent is other.agent
+            and self.environment is other.environment
+        )
+
+
+class Engine(NamedTuple):
+    """The programs of a population; `members` and `configs` have a leading axis.
+
+    Attributes:
+        init: `init(configs, keys) -> members`.
+        warm_up: `warm_up(configs, members, time, iterations) -> members`.
+        chunk: `chunk(configs, members, time, iterations) -> (members, metrics)`.
+        evaluate: `evaluate(configs, members, time) -> metrics`.
+    """
+
+    init: Callable[..., Any]
+    warm_up: Callable[..., Any]
+    chunk: Callable[..., Any]
+    evaluate: Callable[..., Any]
+
+
+def parts(given: Given, config: Any) -> loop.Parts:
+    """What a program is made of, from a config whose numbers may be tracers."""
+    environment = given.environment or make_environment(config.env)
+    agent = given.agent or make_agent(config, environment)
+    return loop.Parts(agent, environment, loop.ring_size(config, environment), config)
+
+
+def make_agent(config: Any, environment: Environment) -> Agent:
+    """The agent that a config names, for an environment."""
+    make = register.get("agent", schema_name(config.agent))
+    return make(config, environment.num_actions)
+
+
+@functools.lru_cache(maxsize=64)
+def engine(given: Given, mesh: jax.sharding.Mesh) -> Engine:
+    """The programs for given parts on a mesh; compiled once per structure of configs."""
+
+    def init(config: Any, key: jax.Array) -> Any:
+        return loop.init(parts(given, config), key)
+
+    def evaluate(config: Any, member: Any, time: jax.Array) -> Any:
+        return evaluation.evaluate(parts(given, config), member, time)
+
+    def warm_up(config: Any, member: Any, time: jax.Array, iterations: Any) -> Any:
+        return loop.warm_up(parts(given, config), member, time, iterations)
+
+    def chunk(config: Any, member: Any, time: jax.Array, iterations: Any) -> Any:
+        return loop.chunk(parts(given, config), member, time, iterations)
+
+    spread = functools.partial(_spread, mesh)
+    return Engine(
+        init=jax.jit(spread(init, (0, 0))),
+        evaluate=jax.jit(spread(evaluate, (0, 0, None))),
+        warm_up=jax.jit(spread(warm_up, (0, 0, None, None)), donate_argnums=1),
+        chunk=jax.jit(spread(chunk, (0, 0, None, None)), donate_argnums=1),
+    )
+
+
+def _spread(
+    mesh: jax.sharding.Mesh, fun: Callable[..., Any], axes: tuple[int | None, ...]
+) -> Callable[..., Any]:
+    """Vmap over members and shard them; an argument with axis None is shared."""
+    return jax.shard_map(
+        jax.vmap(fun, axes),
+        mesh=mesh,
+        in_specs=tuple(_SHARED if axis is None else _MEMBERS for axis in axes),
+        out_specs=_MEMBERS,
+        check_vma=False,
+    )

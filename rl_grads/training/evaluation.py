@@ -1,0 +1,101 @@
+"""Evaluation of ONE member: greedy episodes, or the error against exact values."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rl_grads.agents.agent import Agent
+from rl_grads.envs.environment import Environment
+from rl_grads.training.loop import MemberState, Parts
+
+
+# Folded into a member's key; no iteration has this number.
+_EVALUATION = 0xFFFFFFFF
+
+
+class _Rollout(NamedTuple):
+    """Episodes under way, one per environment `[E]`."""
+
+    time: jax.Array
+    state: Any
+    obs: jax.Array
+    reward: jax.Array
+    length: jax.Array
+    running: jax.Array
+
+
+def evaluate(
+    parts: Parts, member: MemberState, time: jax.Array
+) -> dict[str, jax.Array]:
+    """Metrics of the current parameters: `evaluation/...`, scalars.
+
+    Control: mean return and length of greedy episodes in fresh environments.
+    Prediction: root mean square value error where the exact values are known.
+    """
+    if parts.agent.greedy is not None:
+        key = jax.random.fold_in(member.key, _EVALUATION)
+        return _greedy(parts, member, jax.random.fold_in(key, time))
+    if parts.environment.exact is not None:
+        return {"evaluation/rmsve": value_error(parts, member.agent.params)}
+    return {}
+
+
+def _greedy(parts: Parts, member: MemberState, key: jax.Array) -> dict[str, jax.Array]:
+    environment = parts.environment
+    if environment.evaluation is not None:
+        environment = environment.evaluation(member.environment)
+    end = run_greedy(parts.agent, environment, member.agent.params, key, parts.config)
+    return {
+        "evaluation/return": jnp.mean(end.reward),
+        "evaluation/length": jnp.mean(end.length),
+    }
+
+
+def run_greedy(
+    agent: Agent, environment: Environment, params: Any, key: jax.Array, config: Any
+) -> _Rollout:
+    """Play `evaluation.episodes` greedy episodes at once, each to its end."""
+    assert agent.greedy is not None
+    greedy, settings = agent.greedy, config.evaluation
+    limit = settings.max_steps
+    key_reset, key_steps = jax.random.split(key)
+    keys = jax.random.split(key_reset, settings.episodes)
+    state, obs = jax.vmap(environment.reset)(keys)
+    zeros = jnp.zeros(settings.episodes)
+    running = jnp.ones(settings.episodes, bool)
+    start = _Rollout(jnp.int32(0), state, obs, zeros, zeros, running)
+
+    def step(rollout: _Rollout) -> _Rollout:
+        actions = jax.vmap(greedy, (None, 0))(params, rollout.obs)
+        keys = jax.random.split(
+            jax.random.fold_in(key_steps, rollout.time), settings.episodes
+        )
+        state, out = jax.vmap(environment.step)(keys, rollout.state, actions)
+        return _Rollout(
+            time=rollout.time + 1,
+            state=state,
+            obs=out.obs,
+            reward=rollout.reward + jnp.where(rollout.running, out.reward, 0.0),
+            length=rollout.length + rollout.running,
+            running=rollout.running & ~(out.terminated | out.truncated),
+        )
+
+    return jax.lax.while_loop(
+        lambda r: jnp.any(r.running) & (r.time < limit), step, start
+    )
+
+
+def value_error(parts: Parts, params: Any) -> jax.Array:
+    """RMSVE: root mean square error of the values over the on-policy distribution.
+
+    Sutton & Barto 2018, eq. 9.1, against the exact values of the target policy at the
+    agent's own discount.
+    """
+    chain = parts.environment.exact
+    dtype = jnp.result_type(float)
+    obs = jnp.asarray(chain.features, dtype)
+    estimate = jax.vmap(parts.agent.value, (None, 0))(params, obs)
+    error = jnp.square(estimate - chain.values)
+    weight = jnp.asarray(chain.distribution, dtype)
+    return jnp.sqrt(jnp.sum(jnp.where(weight > 0, weight * error, 0.0)))

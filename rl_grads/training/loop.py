@@ -1,0 +1,329 @@
+"""The compiled part of training: one iteration, and a scan over iterations.
+
+All functions here are about ONE member; `engine` vmaps and shards them. `time` counts
+steps per environment. Members move in lockstep, so it is shared and never batched.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rl_grads import config as configs
+from rl_grads.agents.agent import Agent, AgentState
+from rl_grads.envs.environment import Environment
+from rl_grads.replay import buffer, memory
+from rl_grads.replay.buffer import Experience
+from rl_grads.td.transition import Transition
+
+
+class Episodes(NamedTuple):
+    """Running return and length `[E]`, and the number of finished episodes."""
+
+    reward: jax.Array
+    length: jax.Array
+    finished: jax.Array
+
+
+class MemberState(NamedTuple):
+    """Everything that one member carries through training.
+
+    Attributes:
+        agent: State of the agent.
+        environment: States of its environments, `[E, ...]`.
+        obs: Observations to act on next, `[E, ...]`.
+        memory: Replay memory; None when learning online.
+        episodes: What is known of its episodes.
+        diverged_at: Environment step of the first non-finite gradient; -1 if none.
+        key: Its PRNG key; the keys of iterations are folded out of it.
+    """
+
+    agent: AgentState
+    environment: Any
+    obs: jax.Array
+    memory: memory.Memory | None
+    episodes: Episodes
+    diverged_at: jax.Array
+    key: jax.Array
+
+
+class Parts(NamedTuple):
+    """What an iteration is made of, built inside the trace from a traced config."""
+
+    agent: Agent
+    environment: Environment
+    size: buffer.Size | None
+    config: Any
+
+
+class Finished(NamedTuple):
+    """Totals over the episodes that ended in some steps."""
+
+    reward: jax.Array
+    length: jax.Array
+    count: jax.Array
+
+
+def ring_size(config: Any, environment: Environment) -> buffer.Size | None:
+    """Static sizes of the replay ring; None when learning online."""
+    if config.replay is None:
+        return None
+    t = config.training
+    limit = environment.time_limit
+    return buffer.sizes(config.replay.capacity, t.num_envs, t.num_steps, limit)
+
+
+def init(parts: Parts, key: jax.Array) -> MemberState:
+    """The state of one member before its first step."""
+    num_envs = parts.config.training.num_envs
+    key_agent, key_envs, key = jax.random.split(key, 3)
+    reset = jax.vmap(parts.environment.reset)
+    environment, obs = reset(jax.random.split(key_envs, num_envs))
+    zeros = jnp.zeros(num_envs)
+    return MemberState(
+        agent=parts.agent.init(key_agent, obs[0], parts.config),
+        environment=environment,
+        obs=obs,
+        memory=_memory(parts, obs),
+        episodes=Episodes(zeros, jnp.zeros(num_envs, jnp.int32), jnp.int32(0)),
+        diverged_at=jnp.int32(-1),
+        key=key,
+    )
+
+
+def _memory(parts: Parts, obs: jax.Array) -> memory.Memory | None:
+    if parts.size is None:
+        return None
+    return memory.create(parts.size, obs, jnp.result_type(float), parts.config)
+
+
+# ------------------------------------------------------------------------ collecting
+
+
+def _uniform_behaviour(environment: Environment) -> Callable[..., Any]:
+    def behaviour(key: jax.Array, state: Any) -> tuple[jax.Array, jax.Array]:
+        action = jax.random.randint(key, (), 0, environment.num_actions)
+        return action, jnp.ones(())
+
+    return behaviour
+
+
+def choose(
+    parts: Parts, agent: AgentState, key: jax.Array, obs: jax.Array, state: Any
+) -> tuple[jax.Array, jax.Array]:
+    """Action and importance ratio in ONE environment."""
+    if parts.agent.act is not None:
+        return parts.agent.act(agent, key, obs, parts.config), jnp.ones(())
+    behaviour = parts.environment.behaviour or _uniform_behaviour(parts.environment)
+    return behaviour(key, state)
+
+
+def collect(
+    parts: Parts, member: MemberState, key: jax.Array
+) -> tuple[MemberState, Experience, Finished]:
+    """Act for `num_steps` in every environment; experience is `[T, E, ...]`."""
+    training = parts.config.training
+
+    def one(agent: AgentState, key: jax.Array, state: Any, obs: jax.Array) -> Any:
+        key_act, key_step = jax.random.split(key)
+        action, rho = choose(parts, agent, key_act, obs, state)
+        state, step = parts.environment.step(key_step, state, action)
+        return action, rho, state, step
+
+    def step(member: MemberState, key: jax.Array) -> tuple[MemberState, Any]:
+        keys = jax.random.split(key, training.num_envs)
+        action, rho, state, out = jax.vmap(one, (None, 0, 0, 0))(
+            member.agent, keys, member.environment, member.obs
+        )
+        experience = Experience(
+            s_tm1=member.obs,
+            a_tm1=action,
+            r_t=out.reward,
+            s_t=out.final_obs,
+            terminated=out.terminated,
+            truncated=out.truncated & ~out.terminated,
+            rho=rho,
+        )
+        episodes, finished = _count(member.episodes, experience)
+        moved = member._replace(environment=state, obs=out.obs, episodes=episodes)
+        return moved, (experience, finished)
+
+    keys = jax.random.split(key, training.num_steps)
+    member, (experience, finished) = jax.lax.scan(step, member, keys)
+    return member, experience, jax.tree.map(lambda x: x.sum(0), finished)
+
+
+def _count(episodes: Episodes, new: Experience) -> tuple[Episodes, Finished]:
+    reward = episodes.reward + new.r_t
+    length = episodes.length + 1
+    ended = new.terminated | new.truncated
+    count = jnp.sum(ended, dtype=jnp.int32)
+    finished = Finished(
+        jnp.sum(jnp.where(ended, reward, 0.0)),
+        jnp.sum(jnp.where(ended, length, 0)),
+        count,
+    )
+    kept = Episodes(
+        jnp.where(ended, 0.0, reward),
+        jnp.where(ended, 0, length),
+        episodes.finished + count,
+    )
+    return kept, finished
+
+
+# -------------------------------------------------------------------------- learning
+
+
+def transition(experience: Experience, config: Any) -> Transition:
+    """What the loss sees: the discount is zero after a termination, and only there."""
+    discount_t = config.agent.discount * (1 - experience.terminated)
+    return Transition(*experience[:6], discount_t=discount_t, rho=experience.rho)
+
+
+def learn(
+    parts: Parts, member: MemberState, time: jax.Array, key: jax.Array, new: Experience
+) -> tuple[MemberState, dict[str, jax.Array]]:
+    """The updates of one iteration; metrics are their means."""
+    if member.memory is None:
+        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), new)
+        return _update(parts, member, flat, None)[:2]
+    keys = jax.random.split(key, parts.config.training.updates_per_iteration)
+
+    def step(member: MemberState, key: jax.Array) -> tuple[MemberState, Any]:
+        return _replay_update(parts, member, time, key)
+
+    member, metrics = jax.lax.scan(step, member, keys)
+    return member, jax.tree.map(lambda x: x.mean(0), metrics)
+
+
+def _replay_update(
+    parts: Parts, member: MemberState, time: jax.Array, key: jax.Array
+) -> tuple[MemberState, dict[str, jax.Array]]:
+    assert member.memory is not None and parts.size is not None
+    drawn = memory.sample(member.memory, parts.size, time, key, parts.config)
+    member, metrics, signals = _update(parts, member, drawn.experience, drawn.weights)
+    kept = memory.prioritise(member.memory, drawn.slots, signals, parts.config)
+    return member._replace(memory=kept), metrics
+
+
+def _update(
+    parts: Parts, member: MemberState, batch: Experience, weights: jax.Array | None
+) -> tuple[MemberState, dict[str, jax.Array], Any]:
+    # Ordinary training never differentiates through an update: the one stop is here.
+    agent = jax.lax.stop_gradient(member.agent)
+    batch_t = transition(batch, parts.config)
+    agent, report = parts.agent.update(agent, batch_t, weights, parts.config)
+    return member._replace(agent=agent), report.metrics, report.signals
+
+
+# ------------------------------------------------------------------------- iterations
+
+
+def iterate(
+    parts: Parts, member: MemberState, time: jax.Array
+) -> tuple[MemberState, dict[str, jax.Array], Finished]:
+    """One iteration: collect, store, learn; frozen members keep their agent."""
+    training = parts.config.training
+    progress = time * (training.num_envs / training.total_steps)
+    parts = parts._replace(config=configs.anneal(parts.config, progress))
+    before, active = member.agent, _is_active(member, training)
+    key_collect, key_learn = jax.random.split(jax.random.fold_in(member.key, time))
+    member, new, finished = collect(parts, member, key_collect)
+    member = _store(parts, member, time, new)
+    after = time + training.num_steps
+    member, metrics = learn(parts, member, after, key_learn, new)
+    member = _guard(member, before, active, metrics, after * training.num_envs, parts)
+    return member, metrics, finished
+
+
+def _store(
+    parts: Parts, member: MemberState, time: jax.Array, new: Experience
+) -> MemberState:
+    if member.memory is None or parts.size is None:
+        return member
+    kept = memory.add(member.memory, parts.size, time, new, member.obs)
+    return member._replace(memory=kept)
+
+
+def _is_active(member: MemberState, training: Any) -> jax.Array:
+    active = jnp.bool_(True)
+    if training.nonfinite_guard:
+        active &= member.diverged_at < 0
+    if training.total_episodes is not None:
+        active &= member.episodes.finished < training.total_episodes
+    return active
+
+
+def _guard(
+    member: MemberState,
+    before: AgentState,
+    active: jax.Array,
+    metrics: dict[str, jax.Array],
+    env_steps: jax.Array,
+    parts: Parts,
+) -> MemberState:
+    """Note the first non-finite gradient; keep the agent of a member that stopped."""
+    training = parts.config.training
+    finite = jnp.isfinite(metrics["gradient/norm"])
+    first = active & ~finite & (member.diverged_at < 0)
+    diverged_at = jnp.where(first, env_steps, member.diverged_at).astype(jnp.int32)
+    member = member._replace(diverged_at=diverged_at)
+    if not training.nonfinite_guard and training.total_episodes is None:
+        return member
+    move = active & finite if training.nonfinite_guard else active
+    agent = jax.tree.map(lambda new, old: jnp.where(move, new, old), member.agent, before)
+    return member._replace(agent=agent)
+
+
+class _Totals(NamedTuple):
+    """What a stretch of iterations adds up to."""
+
+    metrics: dict[str, jax.Array]
+    finished: Finished
+
+
+def chunk(
+    parts: Parts, member: MemberState, time: jax.Array, iterations: jax.Array
+) -> tuple[MemberState, dict[str, jax.Array]]:
+    """`iterations` iterations from `time`, and the mean metrics of that stretch.
+
+    The number of iterations is an input too, so one program serves every stretch.
+    """
+
+    def step(_: Any, carry: tuple[jax.Array, MemberState, _Totals]) -> Any:
+        time, member, totals = carry
+        member, *new = iterate(parts, member, time)
+        totals = jax.tree.map(jnp.add, totals, _Totals(*new))
+        return time + parts.config.training.num_steps, member, totals
+
+    shapes = jax.eval_shape(lambda: _Totals(*iterate(parts, member, time)[1:]))
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    end = jax.lax.fori_loop(0, iterations, step, (time, member, zeros))
+    _, member, totals = end
+    means = {name: value / iterations for name, value in totals.metrics.items()}
+    return member, {**means, **_episode_metrics(member, totals.finished)}
+
+
+def _episode_metrics(member: MemberState, finished: Finished) -> dict[str, jax.Array]:
+    return {
+        "training/return": finished.reward / finished.count,
+        "training/length": finished.length / finished.count,
+        "training/episodes": member.episodes.finished,
+        "training/diverged": member.diverged_at >= 0,
+    }
+
+
+def warm_up(
+    parts: Parts, member: MemberState, time: jax.Array, iterations: jax.Array
+) -> MemberState:
+    """Fill the replay memory by acting without learning, at the initial epsilon."""
+
+    def step(_: Any, carry: tuple[jax.Array, MemberState]) -> Any:
+        time, member = carry
+        key = jax.random.split(jax.random.fold_in(member.key, time))[0]
+        member, new, _ = collect(parts, member, key)
+        member = _store(parts, member, time, new)
+        return time + parts.config.training.num_steps, member
+
+    return jax.lax.fori_loop(0, iterations, step, (time, member))[1]

@@ -1,0 +1,110 @@
+"""What a run gives back."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rl_grads.analysis.statistics import summarise
+from rl_grads.training.population import Member
+
+
+class Timing(NamedTuple):
+    """Seconds, all of them wall-clock, but for `compile_s`: backend compilation."""
+
+    wall_s: float
+    compile_s: float
+
+
+class Result(NamedTuple):
+    """The outcome of training.
+
+    Attributes:
+        members: The members, in the order they were given.
+        steps: Environment steps at each logged row, `[time]`.
+        metrics: Metric to values `[members, time]`; nan where it was not measured.
+        params: Final parameters of each member.
+        diverged_at: Environment step of each member's first non-finite gradient, -1
+            if there was none.
+        timing: Where the time went.
+        device: The device in words.
+    """
+
+    members: tuple[Member, ...]
+    steps: np.ndarray
+    metrics: dict[str, np.ndarray]
+    params: tuple[Any, ...]
+    diverged_at: tuple[int, ...]
+    timing: Timing
+    device: str
+
+    def final(self) -> dict[str, np.ndarray]:
+        """The last measured value of every metric, `[members]`."""
+        return {name: _last(values) for name, values in self.metrics.items()}
+
+    def summary(self) -> dict[str, Any]:
+        """Final metrics with their statistics over members, and how the run went."""
+        env_steps = int(self.steps[-1]) if len(self.steps) else 0
+        diverged = {m: at for m, at in enumerate(self.diverged_at) if at >= 0}
+        running = max(self.timing.wall_s - self.timing.compile_s, 1e-9)
+        return {
+            **{name: summarise(values) for name, values in self.final().items()},
+            "status": "diverged" if diverged else "finished",
+            "diverged": {str(m): at for m, at in diverged.items()},
+            "seeds": [m.seed for m in self.members],
+            "env_steps": env_steps,
+            "wall_s": self.timing.wall_s,
+            "compile_s": self.timing.compile_s,
+            "steps_per_s": env_steps * len(self.members) / running,
+            "device": self.device,
+        }
+
+    def frame(self) -> Any:
+        """All rows as a pandas DataFrame: `step, member, seed`, then the metrics."""
+        import pandas
+
+        shape = (len(self.members), len(self.steps))
+        seeds = np.array([m.seed for m in self.members])
+        columns = {
+            "step": np.broadcast_to(self.steps, shape),
+            "member": np.broadcast_to(np.arange(shape[0])[:, None], shape),
+            "seed": np.broadcast_to(seeds[:, None], shape),
+            **self.metrics,
+        }
+        return pandas.DataFrame({k: np.ravel(v) for k, v in columns.items()})
+
+
+def _last(values: np.ndarray) -> np.ndarray:
+    """The last column that holds a number for any member."""
+    known = np.flatnonzero(np.any(~np.isnan(values), axis=0))
+    return values[:, known[-1] if len(known) else -1]
+
+
+def join(results: list[Result], order: list[int]) -> Result:
+    """One result of several populations; `order` gives each member's place."""
+    steps = np.unique(np.concatenate([r.steps for r in results]))
+    names = list(dict.fromkeys(name for r in results for name in r.metrics))
+    place = np.argsort(order)
+    metrics = {
+        name: np.concatenate([_aligned(r, name, steps) for r in results])[place]
+        for name in names
+    }
+    return Result(
+        members=_ordered([m for r in results for m in r.members], place),
+        steps=steps,
+        metrics=metrics,
+        params=_ordered([p for r in results for p in r.params], place),
+        diverged_at=_ordered([d for r in results for d in r.diverged_at], place),
+        timing=Timing(*(sum(times) for times in zip(*(r.timing for r in results)))),
+        device=results[0].device,
+    )
+
+
+def _ordered(values: list[Any], place: np.ndarray) -> tuple[Any, ...]:
+    return tuple(values[i] for i in place)
+
+
+def _aligned(result: Result, name: str, steps: np.ndarray) -> np.ndarray:
+    values = np.full((len(result.members), len(steps)), np.nan)
+    if name in result.metrics:
+        values[:, np.searchsorted(steps, result.steps)] = result.metrics[name]
+    return values

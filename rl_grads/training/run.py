@@ -1,0 +1,274 @@
+"""Training a population: the host's loop over stretches of compiled iterations.
+
+Between two stretches the host logs, evaluates and saves; nothing calls back to it from
+inside the program.
+"""
+
+import math
+import os
+import pathlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from rl_grads import config as configs
+from rl_grads.agents.agent import Agent
+from rl_grads.envs.environment import Environment
+from rl_grads.training import compilation, devices
+from rl_grads.training.check import check
+from rl_grads.training.engine import Engine, Given, engine
+from rl_grads.training.population import Member, population, split, stack
+from rl_grads.training.result import Result, Timing, join
+from rl_grads.training.schema import Config
+
+class Snapshot(NamedTuple):
+    """All that changes while a population trains.
+
+    Attributes:
+        iteration: Iterations so far.
+        members: States of the members, stacked and padded, on the devices.
+    """
+
+    iteration: int
+    members: Any
+
+
+class Hooks(NamedTuple):
+    """What the host does between stretches.
+
+    Attributes:
+        row: Called with the environment step and the metrics `[members]` of a row.
+        save: Called with a snapshot where a checkpoint is due.
+    """
+
+    row: Callable[[int, Mapping[str, np.ndarray]], None] = lambda step, metrics: None
+    save: Callable[[Snapshot], None] = lambda snapshot: None
+
+
+def train(
+    agent: Agent | None = None,
+    env: Environment | str | None = None,
+    members: Sequence[Member] | None = None,
+    *,
+    total_steps: int | None = None,
+    run_dir: str | os.PathLike[str] | None = None,
+) -> Result:
+    """Train a population.
+
+    Args:
+        agent: An agent; None: the one that each config names.
+        env: An environment, or its id; None: the one that each config names.
+        members: Configs and seeds, from `population`; by default the default config.
+        total_steps: Environment steps per member, instead of the configs' own.
+        run_dir: Folder for metrics, summary and trackers; None writes nothing.
+
+    Returns:
+        The metrics of every member over time, and the final parameters.
+
+    Example:
+        >>> import rl_grads as rg
+        >>> config = rg.Config()
+        >>> members = rg.population(config, seeds=range(3))
+        >>> result = rg.train(env="gymnax/CartPole-v1", members=members)
+        >>> result.metrics["evaluation/return"].shape  # [members, time]
+        (3, 100)
+    """
+    members = population(Config()) if members is None else tuple(members)
+    changes: dict[str, Any] = {}
+    if total_steps is not None:
+        changes["training.total_steps"] = total_steps
+    if isinstance(env, str):
+        changes["env.id"] = env
+    given = Given(agent, None if isinstance(env, str) else env)
+    members = [_changed(member, changes) for member in members]
+    groups = split(members)
+    folders = _folders(run_dir, len(groups))
+    results = [
+        _train_group(given, [members[i] for i in group], folder)
+        for group, folder in zip(groups, folders, strict=True)
+    ]
+    return join(results, [i for group in groups for i in group])
+
+
+def _folders(
+    run_dir: str | os.PathLike[str] | None, count: int
+) -> list[pathlib.Path | None]:
+    """One folder per population: the run's own, or numbered ones below it."""
+    if run_dir is None:
+        return [None] * count
+    home = pathlib.Path(run_dir)
+    return [home] if count == 1 else [home / str(i) for i in range(count)]
+
+
+def _train_group(
+    given: Given, members: Sequence[Member], folder: pathlib.Path | None
+) -> Result:
+    if folder is None:
+        the = plan(given, members)
+        return train_from(the, start(the))
+    from rl_grads.training import session
+
+    resume = members[0].config.resume is not None
+    return session.record(given, members, folder, resume)
+
+
+def _changed(member: Member, changes: Mapping[str, Any]) -> Member:
+    return Member(
+        configs.canonical(configs.replace(member.config, changes)), member.seed
+    )
+
+
+class Plan(NamedTuple):
+    """What stays the same while a population trains.
+
+    Attributes:
+        members: The members.
+        config: The first member's config; its static fields are everyone's.
+        layout: Where the members live.
+        engine: The compiled programs.
+        configs: All configs, stacked and padded, on the devices.
+    """
+
+    members: tuple[Member, ...]
+    config: Config
+    layout: devices.Layout
+    engine: Engine
+    configs: Any
+
+
+def plan(given: Given, members: Sequence[Member]) -> Plan:
+    """Check the members and lay them out over the devices."""
+    config = members[0].config
+    check(config, given)
+    layout = devices.layout(len(members), devices.device_limit(config))
+    stacked = devices.put(layout, stack(members))
+    return Plan(tuple(members), config, layout, engine(given, layout.mesh), stacked)
+
+
+def train_from(the: Plan, snapshot: Snapshot, hooks: Hooks = Hooks()) -> Result:
+    """Train a population from a snapshot to the end.
+
+    Args:
+        the: What stays the same.
+        snapshot: Where to begin, see `start`; its arrays are given up.
+        hooks: What to do with rows and checkpoints.
+    """
+    begun, compiled = time.perf_counter(), compilation.seconds()
+    rows: list[Row] = []
+    for stop in stops(the.config):
+        if stop.iteration > snapshot.iteration and not _all_done(the, rows):
+            snapshot, row = advance(the, snapshot, stop)
+            rows.append(row)
+            hooks.row(row.step, row.metrics)
+            if stop.save:
+                hooks.save(snapshot)
+    wall_s = time.perf_counter() - begun
+    timing = Timing(wall_s, compilation.seconds() - compiled)
+    return _result(the, snapshot, rows, timing)
+
+
+def start(the: Plan) -> Snapshot:
+    """The state before the first update, with the replay memory warmed up."""
+    seeds = np.array([m.seed for m in the.members], np.uint32)
+    keys = devices.put(the.layout, jax.vmap(jax.random.key)(seeds))
+    members = the.engine.init(the.configs, keys)
+    iterations = warm_up_iterations(the.config)
+    if iterations:
+        members = the.engine.warm_up(the.configs, members, 0, iterations)
+    return Snapshot(iterations, members)
+
+
+class Stop(NamedTuple):
+    """Where the host takes over: after so many iterations, and what is due there."""
+
+    iteration: int
+    evaluate: bool
+    save: bool
+
+
+def steps_per_iteration(config: Config) -> int:
+    """Environment steps of one member in one iteration."""
+    return config.training.num_envs * config.training.num_steps
+
+
+def warm_up_iterations(config: Config) -> int:
+    """Iterations that only fill the replay memory."""
+    if config.replay is None:
+        return 0
+    return math.ceil(config.training.warmup_steps / steps_per_iteration(config))
+
+
+def stops(config: Config) -> list[Stop]:
+    """Every stop of a run; the last ends it and evaluates."""
+    per = steps_per_iteration(config)
+    last = config.training.total_steps // per
+
+    def every(interval: int | None) -> set[int]:
+        if interval is None:
+            return set()
+        count = last * per // interval
+        return {math.ceil(k * interval / per) for k in range(1, count + 1)}
+
+    evaluate = every(config.evaluation.interval) | {last}
+    save = every(config.checkpoint.interval)
+    first = warm_up_iterations(config)
+    at = sorted(evaluate | save | every(config.tracking.interval))
+    return [Stop(i, i in evaluate, i in save) for i in at if first < i <= last]
+
+
+def without_padding(the: Plan, members: Any) -> Any:
+    """The states of the real members, on the host's side of a checkpoint."""
+    count = len(the.members)
+    return jax.tree.map(lambda leaf: leaf[:count], members)
+
+
+class Row(NamedTuple):
+    """A logged row: the environment step and metrics `[members]`."""
+
+    step: int
+    metrics: dict[str, np.ndarray]
+
+
+def advance(the: Plan, snapshot: Snapshot, stop: Stop) -> tuple[Snapshot, Row]:
+    """Run to a stop; the old snapshot's arrays are given up."""
+    num_steps = the.config.training.num_steps
+    begin, end = snapshot.iteration * num_steps, stop.iteration * num_steps
+    iterations = stop.iteration - snapshot.iteration
+    members, metrics = the.engine.chunk(
+        the.configs, snapshot.members, begin, iterations
+    )
+    if stop.evaluate:
+        metrics |= the.engine.evaluate(the.configs, members, end)
+    count = len(the.members)
+    row = {name: np.asarray(value)[:count] for name, value in metrics.items()}
+    env_steps = stop.iteration * steps_per_iteration(the.config)
+    return Snapshot(stop.iteration, members), Row(env_steps, row)
+
+
+def _all_done(the: Plan, rows: list[Row]) -> bool:
+    """Whether every member has had its episodes, where training counts them."""
+    wanted = the.config.training.total_episodes
+    if wanted is None or not rows:
+        return False
+    return bool(np.all(rows[-1].metrics["training/episodes"] >= wanted))
+
+
+def _result(the: Plan, snapshot: Snapshot, rows: list[Row], timing: Timing) -> Result:
+    names = list(dict.fromkeys(name for row in rows for name in row.metrics))
+    missing = np.full(len(the.members), np.nan)
+    columns = {n: [row.metrics.get(n, missing) for row in rows] for n in names}
+    params = jax.device_get(snapshot.members.agent.params)
+    diverged_at = np.asarray(snapshot.members.diverged_at)
+    indices = range(len(the.members))
+    return Result(
+        members=the.members,
+        steps=np.array([row.step for row in rows]),
+        metrics={name: np.stack(values, 1) for name, values in columns.items()},
+        params=tuple(jax.tree.map(lambda leaf: leaf[i], params) for i in indices),
+        diverged_at=tuple(int(diverged_at[i]) for i in indices),
+        timing=timing,
+        device=devices.describe(),
+    )

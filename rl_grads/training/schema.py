@@ -1,0 +1,85 @@
+"""The whole config. Imports no JAX."""
+
+from typing import Any
+
+from rl_grads.agents.schema import MLP, QLearning
+from rl_grads.config import at_least, config, group, one_of, setting
+from rl_grads.envs.schema import Env
+from rl_grads.gradients.schema import Adam, Gradient
+from rl_grads.replay.schema import Replay
+from rl_grads.tracking.schema import Tracking
+
+
+@config
+class Training:
+    """Length and shape of training. All counts are per member."""
+
+    total_steps: int = setting(
+        100_000, "environment steps, over all environments of a member", at_least(1)
+    )
+    total_episodes: int | None = setting(
+        None, "stop a member after so many episodes (or at total_steps)", at_least(1)
+    )
+    num_envs: int = setting(1, "environments acted in at once", at_least(1))
+    num_steps: int = setting(1, "steps in each environment per iteration", at_least(1))
+    updates_per_iteration: int = setting(1, "updates per iteration", at_least(1))
+    batch_size: int = setting(64, "transitions per update (with replay)", at_least(1))
+    warmup_steps: int = setting(
+        1000, "environment steps before the first update (with replay)", at_least(1)
+    )
+    nonfinite_guard: bool = setting(
+        True, "freeze a member at its first non-finite gradient"
+    )
+
+
+@config
+class Evaluation:
+    """Greedy episodes with the current parameters, apart from training."""
+
+    episodes: int = setting(100, "episodes per evaluation", at_least(1))
+    interval: int | None = setting(
+        10_000, "environment steps between evaluations; null: at the end", at_least(1)
+    )
+    max_steps: int = setting(
+        10_000, "longest evaluation episode where nothing truncates it", at_least(1)
+    )
+
+
+@config
+class Checkpoint:
+    """Saved state, from which `resume` continues."""
+
+    interval: int | None = setting(
+        None, "environment steps between checkpoints; null: none", at_least(1)
+    )
+    keep: int = setting(1, "how many of the newest are kept", at_least(1))
+
+
+@config
+class RunSection:
+    """Where a run's files go."""
+
+    id: str | None = setting(None, "directory below runs/; by default EXPERIMENT/TIME")
+
+
+@config
+class Config:
+    """Everything that a run depends on."""
+
+    seed: int = setting(0, "first seed", at_least(0))
+    seeds: int = setting(1, "members, one per seed from `seed` on", at_least(1))
+    precision: str = setting(
+        "float32", "of all numbers", one_of("float32", "float64")
+    )
+    resume: str | None = setting(None, "run directory to continue, or auto")
+    agent: Any = group(QLearning, "the agent")
+    network: Any = group(MLP, "the network")
+    env: Env = group(Env, "the environment")
+    optimizer: Any = group(Adam, "the optimizer")
+    gradient: Gradient = group(Gradient, "what happens to the gradient")
+    replay: Replay | None = group(Replay, "replay memory; null: learn online")
+    training: Training = group(Training, "length and shape of training")
+    evaluation: Evaluation = group(Evaluation, "evaluation")
+    checkpoint: Checkpoint = group(Checkpoint, "checkpoints")
+    tracking: Tracking = group(Tracking, "what is logged and where")
+    run: RunSection = group(RunSection, "where files go")
