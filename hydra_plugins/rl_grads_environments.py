@@ -4,7 +4,7 @@ A Hydra config source with a file for every id, whichever are installed. It only
 the id on; whether there is such an environment is checked when training begins.
 """
 
-from typing import Any
+import sys
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
@@ -16,7 +16,7 @@ _GROUP = "env/"
 
 
 class EnvironmentIds(ConfigSource):
-    """Every `env/ID` is a config that says `id: ID`."""
+    """Every `env/SUITE/NAME` and `env/REGISTERED` is a config that says `id: ...`."""
 
     @staticmethod
     def scheme() -> str:
@@ -25,11 +25,10 @@ class EnvironmentIds(ConfigSource):
 
     def load_config(self, config_path: str) -> ConfigResult:
         """The config of one id."""
-        name = config_path.removeprefix(_GROUP).removesuffix(".yaml")
         return ConfigResult(
             provider=self.provider,
             path=f"{self.scheme()}://{self.path}",
-            config=OmegaConf.create({"id": name}),
+            config=OmegaConf.create({"id": _id(config_path)}),
             header={"package": None},
         )
 
@@ -42,21 +41,27 @@ class EnvironmentIds(ConfigSource):
         return config_path.rstrip("/") == _GROUP.rstrip("/")
 
     def is_config(self, config_path: str) -> bool:
-        """Whether this names something in the group `env`."""
-        return config_path.startswith(_GROUP) and len(config_path) > len(_GROUP)
+        """Whether this names an id; other names are files of the user's own."""
+        from rl_grads import register
 
-    def list(
-        self, config_path: str, results_filter: ObjectType | None
-    ) -> list[str]:
+        if not config_path.startswith(_GROUP):
+            return False
+        name = _id(config_path)
+        return "/" in name.strip("/") or name in register.names("env")
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
         """Nothing: the ids are open-ended."""
         return []
 
 
+def _id(config_path: str) -> str:
+    return config_path.removeprefix(_GROUP).removesuffix(".yaml")
+
+
 class EnvironmentSearchPath(SearchPathPlugin):
-    """Puts the ids at the end of every search path of this project."""
+    """Puts the ids on the search path of this project's commands."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Append the source where the project's configs are searched."""
-        main: Any = search_path.get_path()
-        if any("rl_grads" in str(p.path) or p.provider == "main" for p in main):
+        """Append the source, but leave other Hydra programs alone."""
+        if "rl_grads.cli.compose" in sys.modules:
             search_path.append("rl_grads", "environments://")

@@ -4,8 +4,8 @@ A `float` field is a leaf, an input of the compiled program: set it, sweep it or
 differentiate it. Every other field is static and part of the tree's structure.
 `None` switches a feature off by changing that structure.
 
-This module imports no JAX, so that the command line answers at once; `as_pytree`
-registers the collected classes when training begins.
+This module imports no JAX, so that the command line answers at once. Classes are
+registered with JAX as soon as it is loaded (see `as_pytree`).
 
 Example:
     >>> from rl_grads.config import config, number, positive, setting, at_least
@@ -21,7 +21,10 @@ Example:
 
 import dataclasses
 import difflib
+import functools
 import math
+import numbers
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -130,8 +133,20 @@ def setting(default: Any, meaning: str, domain: Domain = anything) -> Any:
         default: Its value when nothing is said; a list or dict is copied.
         meaning: One line for the generated page of keys, with the unit.
         domain: The values it accepts.
+
+    Example:
+        >>> @config
+        ... class Layers:
+        ...     width: int = setting(64, "units per layer", at_least(1))
+        >>> check(Layers(width=0))
+        Traceback (most recent call last):
+        ...
+        rl_grads.config.ConfigError: width=0: expected an integer in [1, inf)
     """
-    metadata = {"meaning": meaning, "domain": domain}
+    return _declare(default, {"meaning": meaning, "domain": domain})
+
+
+def _declare(default: Any, metadata: dict[str, Any]) -> Any:
     if isinstance(default, list | dict):
         return dataclasses.field(
             default_factory=lambda: type(default)(default), metadata=metadata
@@ -161,11 +176,19 @@ def number(
         relative: It is a factor on the sibling rather than a value.
         over: Sibling with the fraction of training that the annealing takes; all of
             it if None.
+
+    Example:
+        >>> @config
+        ... class Step:
+        ...     size: float = number(0.5, "step size", positive)
+        ...     size_final: float | None = number(None, "its end", anneals="size")
+        >>> float(anneal(Step(size_final=0.25), 0.5).size)
+        0.375
     """
-    declared = setting(default, meaning, domain)
     schedule = Annealing(anneals, relative, over) if anneals else None
-    declared.metadata = {**declared.metadata, "anneals": schedule}
-    return declared
+    return _declare(
+        default, {"meaning": meaning, "domain": domain, "anneals": schedule}
+    )
 
 
 class Annealing(NamedTuple):
@@ -185,7 +208,8 @@ def group(default: Callable[[], Any], meaning: str) -> Any:
 # --------------------------------------------------------------------- the decorator
 
 _CLASSES: list[type] = []
-SCHEMAS: dict[str, type] = {}
+_REGISTERED: set[type] = set()  # Those that JAX knows as pytrees.
+SCHEMAS: dict[str, type] = {}  # "group/name" to the class declared there.
 
 
 def config(target: type | str, /) -> Any:
@@ -206,25 +230,40 @@ def config(target: type | str, /) -> Any:
 
 
 def _collect(cls: type, name: str | None) -> type:
-    made = dataclasses.dataclass(slots=True, eq=True)(cls)
-    made.__hash__ = None  # Leaves may be arrays.
+    made = dataclasses.dataclass(slots=True)(cls)
     _CLASSES.append(made)
     if name is not None:
         SCHEMAS[name] = made
+    if "jax" in sys.modules:
+        as_pytree()
     return made
+
+
+def is_config_class(cls: type) -> bool:
+    """Whether a class was made by `config`."""
+    return cls in _CLASSES
 
 
 def is_config(value: object) -> bool:
     """Whether `value` is an instance of a config class."""
-    return type(value) in _CLASSES
+    return is_config_class(type(value))
 
 
 def schema_name(value: object) -> str:
-    """The last part of `"group/name"` under which a config's class was declared."""
-    for name, cls in SCHEMAS.items():
-        if cls is type(value):
-            return name.partition("/")[2]
-    raise ConfigError(f"{type(value).__name__} is no named config")
+    """The last part of `"group/name"` under which a config's class was declared.
+
+    Raises:
+        ConfigError: The class was declared without a name.
+    """
+    name = _full_name(type(value))
+    if name is None:
+        raise ConfigError(f"{type(value).__name__} is no named config")
+    return name.partition("/")[2]
+
+
+def _full_name(cls: type) -> str | None:
+    """The `"group/name"` of a config class."""
+    return next((name for name, known in SCHEMAS.items() if known is cls), None)
 
 
 class Field(NamedTuple):
@@ -240,6 +279,7 @@ class Field(NamedTuple):
     anneals: Annealing | None
 
 
+@functools.cache
 def fields(cls: type) -> tuple[Field, ...]:
     """The fields of a config class, with their declarations."""
     hints = typing.get_type_hints(cls)
@@ -274,16 +314,16 @@ def _parts(hint: Any) -> set[Any]:
 
 
 def as_pytree() -> None:
-    """Register every collected class with JAX; calls after the first add new ones."""
+    """Register every collected class with JAX; calls after the first add new ones.
+
+    Importing an agent does it, and so does declaring a class once JAX is loaded.
+    """
     import jax
 
     for cls in _CLASSES:
         if cls not in _REGISTERED:
             _REGISTERED.add(cls)
             _register(jax, cls)
-
-
-_REGISTERED: set[type] = set()
 
 
 def _register(jax: Any, cls: type) -> None:
@@ -328,21 +368,53 @@ def walk(value: Any, prefix: str = "") -> Iterator[tuple[str, Field, Any]]:
 
 
 def leaf_paths(value: Any) -> tuple[str, ...]:
-    """Dotted paths of all numbers that are inputs of the program."""
-    return tuple(p for p, f, v in walk(value) if f.is_leaf and v is not None)
+    """Dotted paths of all numbers that are inputs of the program.
+
+    They are the paths that JAX gives them: entries of a tuple go by their index,
+    `network.initial_weights.0`, and those of a mapping by name, `env.params.gravity`.
+    """
+    return tuple(
+        path
+        for start, field, inner in walk(value)
+        if field.is_leaf
+        for path in _number_paths(start, inner)
+    )
+
+
+def _number_paths(path: str, value: Any) -> list[str]:
+    """The path of a number, those of the numbers in a collection, none for None."""
+    if isinstance(value, Mapping | tuple | list):
+        return [f"{path}.{key}" for key in _names(value)]
+    return [] if value is None else [path]
 
 
 def get(value: Any, path: str) -> Any:
-    """The value at a dotted path; an unknown path names the nearest one."""
+    """The value at a dotted path.
+
+    Raises:
+        ConfigError: There is no such path; the message names the nearest key.
+    """
     for part in path.split("."):
-        if isinstance(value, Mapping) and part in value:
-            value = value[part]
-        elif is_config(value) and part in _names(value):
-            value = getattr(value, part)
-        else:
-            known = list(value) if isinstance(value, Mapping) else _names(value)
+        known = _names(value)
+        if part not in known:
             raise ConfigError(f"{path}: no key {part!r}{nearest(part, known)}")
+        value = _child(value, part)
     return value
+
+
+def _names(value: Any) -> list[str]:
+    """The parts of a path that lead further from a value."""
+    if is_config(value):
+        return [f.name for f in fields(type(value))]
+    if isinstance(value, Mapping):
+        return list(value)
+    return [str(i) for i in range(len(value))] if isinstance(value, tuple) else []
+
+
+def _child(value: Any, part: str) -> Any:
+    if isinstance(value, tuple):
+        return value[int(part)]
+    return value[part] if isinstance(value, Mapping) else getattr(value, part)
 
 
 def replace(value: Any, changes: Mapping[str, Any]) -> Any:
@@ -350,28 +422,29 @@ def replace(value: Any, changes: Mapping[str, Any]) -> Any:
 
     Args:
         value: A config.
-        changes: Dotted path to new value, `{"agent.discount": 0.9}`.
+        changes: Dotted path to new value, `{"agent.discount": 0.9}`. A mapping also
+            takes new keys, `{"env.params.gravity": 5.0}`.
 
     Raises:
         ConfigError: A path does not exist.
     """
     for path, new in changes.items():
-        get(value, path)
+        parent, _, _ = path.rpartition(".")
+        if not isinstance(get(value, parent) if parent else value, Mapping):
+            get(value, path)
         value = _replace_one(value, path.split("."), new)
     return value
 
 
 def _replace_one(value: Any, parts: list[str], new: Any) -> Any:
     head, *rest = parts
+    inner = _replace_one(_child(value, head), rest, new) if rest else new
+    if isinstance(value, tuple):
+        at = int(head)
+        return (*value[:at], inner, *value[at + 1 :])
     if isinstance(value, Mapping):
-        inner = _replace_one(value[head], rest, new) if rest else new
         return {**value, head: inner}
-    inner = _replace_one(getattr(value, head), rest, new) if rest else new
     return dataclasses.replace(value, **{head: inner})
-
-
-def _names(value: Any) -> list[str]:
-    return [f.name for f in dataclasses.fields(value)] if is_config(value) else []
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -399,7 +472,7 @@ def anneal(value: Any, progress: Any) -> Any:
             changes[field.anneals.sibling] = _annealed(
                 value, field.anneals, inner, progress
             )
-    return _rebuild(value, changes)
+    return dataclasses.replace(value, **changes) if changes else value
 
 
 def _annealed(value: Any, schedule: Annealing, end: Any, progress: Any) -> Any:
@@ -411,48 +484,78 @@ def _annealed(value: Any, schedule: Annealing, end: Any, progress: Any) -> Any:
     return start + passed * ((start * end if schedule.relative else end) - start)
 
 
-def _rebuild(value: Any, changes: Mapping[str, Any]) -> Any:
-    return dataclasses.replace(value, **changes) if changes else value
-
-
 # --------------------------------------------------------------------- validation
 
 
 def canonical(value: Any) -> Any:
     """The one form of a config, and the door where it is checked.
 
-    Lists become tuples and ints in float fields become floats, so that configs built
-    in Python and by Hydra are the same tree.
+    Lists become tuples, ints in float fields become floats and NumPy's numbers
+    Python's, so that configs built in Python and by Hydra are the same tree.
 
     Raises:
         ConfigError: A value has the wrong type or lies outside its domain.
+
+    Example:
+        >>> from rl_grads.agents.schema import Linear
+        >>> canonical(Linear(initial_value=1, initial_weights=[0, 2]))
+        Linear(initial_value=1.0, initial_weights=(0.0, 2.0))
     """
-    changes = {}
-    for field in fields(type(value)):
-        inner = getattr(value, field.name)
-        changes[field.name] = _canonical_value(inner, field)
-    made = dataclasses.replace(value, **changes)
+    made = _canonical_config(value)
     check(made)
     return made
 
 
+def _canonical_config(value: Any) -> Any:
+    changes = {
+        field.name: _canonical_value(getattr(value, field.name), field)
+        for field in fields(type(value))
+    }
+    return dataclasses.replace(value, **changes)
+
+
 def _canonical_value(value: Any, field: Field) -> Any:
     if is_config(value):
-        return canonical(value) if field.is_group else value
+        return _canonical_config(value)
     if isinstance(value, list | tuple):
         return tuple(_canonical_value(v, field) for v in value)
     if isinstance(value, Mapping):
         return {k: _canonical_value(value[k], field) for k in sorted(value)}
-    if field.is_leaf and type(value) is int:
+    if isinstance(value, bool):
+        return value
+    if field.is_leaf and isinstance(value, numbers.Real):
         return float(value)
-    return value
+    return int(value) if isinstance(value, numbers.Integral) else value
 
 
 def check(value: Any, prefix: str = "") -> None:
-    """Refuse a config with a value of the wrong type or outside its domain."""
+    """Refuse a config with a value of the wrong type or outside its domain.
+
+    Args:
+        value: A config.
+        prefix: Path of the config itself, with a dot at its end.
+
+    Raises:
+        ConfigError: Names the path, the value and what was expected.
+    """
     for path, field, inner in walk(value, prefix):
-        if not is_config(inner):
+        if field.is_group:
+            _check_group(path, field, inner)
+        else:
             _check_field(path, field, inner)
+
+
+def _check_group(path: str, field: Field, value: Any) -> None:
+    """A section holds a config: one of its own group where the type leaves it open."""
+    found = _full_name(type(value)) or ""
+    if field.type is not Any:
+        fitting = _fits(value, field.type)
+    else:
+        group = (_full_name(type(field.default)) or "").partition("/")[0]
+        fitting = is_config(value) and found.partition("/")[0] in ("", group)
+    if not fitting:
+        shown = found or repr(value)
+        raise ConfigError(f"{path}={shown}: expected {describe(field)}")
 
 
 def _check_field(path: str, field: Field, value: Any) -> None:
@@ -466,16 +569,40 @@ def _check_field(path: str, field: Field, value: Any) -> None:
 
 def describe(field: Field) -> str:
     """What a field accepts, in words."""
+    parts = _parts(field.type)
     text = str(field.domain) or type_name(field.type)
-    if int in _parts(field.type) and isinstance(field.domain, Interval):
+    if field.is_group:
+        text = _describe_group(field)
+    elif int in parts and isinstance(field.domain, Interval):
         text = text.replace("a number", "an integer")
     elif field.is_leaf and not isinstance(field.domain, Interval):
         text = "a number"
-    return text + (" or null" if type(None) in _parts(field.type) else "")
+    if _holds_many(field.type):
+        text = f"a list, each {text}" if str(field.domain) else "a list"
+    return text + (" or null" if type(None) in parts else "")
+
+
+def _describe_group(field: Field) -> str:
+    """The configs that a section accepts, by name where they have one."""
+    group = (_full_name(type(field.default)) or "").partition("/")[0]
+    known = [name for name in SCHEMAS if name.startswith(f"{group}/")]
+    if field.type is Any and known:
+        return "one of " + ", ".join(known)
+    return f"a config {type(field.default).__name__}"
+
+
+def _holds_many(hint: Any) -> bool:
+    """Whether an annotation is of tuples, possibly among other types."""
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        return any(_holds_many(a) for a in typing.get_args(hint))
+    return typing.get_origin(hint) is tuple
 
 
 def type_name(hint: Any) -> str:
-    """The type of a field as the documentation writes it."""
+    """The type of a field as the documentation writes it, without its null."""
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        named = [type_name(a) for a in typing.get_args(hint) if a is not type(None)]
+        return " | ".join(named)
     return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
 
 

@@ -14,7 +14,7 @@ import importlib.metadata
 from collections.abc import Callable
 from typing import Any
 
-from rl_grads.config import SCHEMAS, ConfigError, config, nearest
+from rl_grads.config import SCHEMAS, ConfigError, config, is_config_class, nearest
 
 _COMPONENTS: dict[str, dict[str, Any]] = {
     "agent": {
@@ -50,8 +50,17 @@ _COMPONENTS: dict[str, dict[str, Any]] = {
 }
 
 
+# Kinds whose components are chosen by the class of a config section.
+_WITH_SCHEMA = ("agent", "network", "optimizer")
+
+
 def names(kind: str) -> tuple[str, ...]:
-    """Every known name of a kind, built-in names first."""
+    """Every known name of a kind, built-in names first.
+
+    Example:
+        >>> names("clip")[:2]
+        ('global_norm', 'element')
+    """
     return tuple(_COMPONENTS[kind])
 
 
@@ -60,6 +69,12 @@ def get(kind: str, name: str) -> Any:
 
     Raises:
         ConfigError: There is none; the message names the nearest.
+
+    Example:
+        >>> get("loss", "q_lerning")
+        Traceback (most recent call last):
+        ...
+        rl_grads.config.ConfigError: no loss 'q_lerning'; did you mean 'q_learning'?
     """
     known = _COMPONENTS[kind]
     if name not in known:
@@ -81,15 +96,40 @@ def _decorator(kind: str) -> Callable[..., Callable[[Any], Any]]:
         def add(component: Any) -> Any:
             if name in _COMPONENTS[kind] and _COMPONENTS[kind][name] is not component:
                 raise ConfigError(f"{kind} {name!r} is registered already")
-            if kind in ("agent", "network", "optimizer"):
-                SCHEMAS[f"{kind}/{name}"] = schema or _empty_schema(name)
+            if kind in _WITH_SCHEMA:
+                _add_schema(f"{kind}/{name}", schema or _empty_schema(name))
             _COMPONENTS[kind][name] = component
             return component
 
         return add
 
-    register.__doc__ = f"Register a {kind} under a name."
+    register.__doc__ = f"""Register a {kind} under a name.
+
+    Args:
+        name: Its name in configs.
+        schema: The `config` class of its section (agent, network, optimizer); one
+            without fields if None.
+
+    Returns:
+        The decorator, which returns what it decorates.
+
+    Raises:
+        ConfigError: The name, or the schema, belongs to another component.
+    """
     return register
+
+
+def _add_schema(name: str, schema: type) -> None:
+    """Declare a schema; the class must lead back to this one name."""
+    if not is_config_class(schema):
+        raise ConfigError(f"schema of {name}: expected a class made by `config`")
+    owners = [n for n, known in SCHEMAS.items() if known is schema and n != name]
+    if owners:
+        raise ConfigError(
+            f"schema of {name}: {schema.__name__} belongs to {owners[0]}; derive a "
+            "class of its own from it"
+        )
+    SCHEMAS[name] = schema
 
 
 def _empty_schema(name: str) -> type:

@@ -16,7 +16,7 @@ _PAGES = ("prediction", "q_learning")
 
 
 class _Agents(types.ModuleType):
-    """Binds the name of a page to its function; the import system would bind the module."""
+    """Binds the name of a page to its function, where Python would bind the module."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _PAGES and isinstance(value, types.ModuleType):

@@ -7,9 +7,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from rl_grads.config import as_pytree
 from rl_grads.gradients import optimizers
 from rl_grads.gradients.estimators import Estimator
 from rl_grads.td.transition import Signals, Transition
+
+as_pytree()  # So that a config can be an argument of a compiled update.
 
 
 class AgentState(NamedTuple):
@@ -21,7 +24,7 @@ class AgentState(NamedTuple):
         optimizer: State of the optimizer.
         estimator: State of the gradient estimator.
         updates: Updates so far.
-        key: PRNG key of the agent's own draws.
+        key: PRNG key of the agent's own draws; the number of updates is folded in.
     """
 
     params: Any
@@ -64,7 +67,15 @@ class Agent(NamedTuple):
 def init_state(
     key: jax.Array, obs: jax.Array, config: Any, network: Any, estimator: Estimator
 ) -> AgentState:
-    """Fresh parameters, and the state of everything that depends on them."""
+    """Fresh parameters, and the state of everything that depends on them.
+
+    Args:
+        key: Split into one for the parameters and one for the agent's own draws.
+        obs: One observation.
+        config: The whole config; `agent.target`, `optimizer` and `gradient` are read.
+        network: `init(key, obs) -> params`.
+        estimator: Gradient estimator.
+    """
     key_params, key_agent = jax.random.split(key)
     params = network.init(key_params, obs)
     target = config.agent.target
@@ -94,14 +105,13 @@ def gradient_step(
         weights: jax.Array | None,
         config: Any,
     ) -> tuple[AgentState, Update]:
-        key, key_estimator = jax.random.split(state.key)
-        online = state.params if state.target_params is None else state.target_params
+        target = state.target_params
         gradient, signals, estimator_state = estimator.update(
             state.estimator,
-            key_estimator,
+            jax.random.fold_in(state.key, state.updates),
             loss,
             state.params,
-            online,
+            state.params if target is None else target,
             batch,
             weights,
             config,
@@ -117,7 +127,7 @@ def gradient_step(
             optimizer=optimizer,
             estimator=estimator_state,
             updates=updates,
-            key=key,
+            key=state.key,
         )
         return new, Update(signals, _metrics(signals, gradient))
 
@@ -141,6 +151,6 @@ def _metrics(signals: Signals, gradient: Any) -> dict[str, jax.Array]:
     return {
         "loss/td_error_abs": jnp.mean(jnp.abs(signals.td_error)),
         "loss/td_error_square": jnp.mean(jnp.square(signals.td_error)),
-        "gradient/norm": optax.global_norm(gradient),
+        "gradient/norm": optax.tree.norm(gradient),
         **means,
     }

@@ -4,14 +4,15 @@ A network is anything with `init(key, obs) -> params` and
 `apply(params, obs) -> [num_outputs]` for ONE observation.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from rl_grads import register
-from rl_grads.config import schema_name
+from rl_grads.config import ConfigError, schema_name
 
 _ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh, "elu": nn.elu}
 
@@ -59,39 +60,82 @@ class _Convolution(nn.Module):
         return self.dense(_ACTIVATIONS[self.dense.activation](x))
 
 
-class _Bound:
-    """A module whose initial parameters or inputs depend on config numbers."""
+class Network(NamedTuple):
+    """A network from two functions, where a flax module alone does not do.
 
-    def __init__(self, init: Any, apply: Any):
-        self.init, self.apply = init, apply
+    Attributes:
+        init: `init(key, obs) -> params`.
+        apply: `apply(params, obs) -> [num_outputs]`, for one observation.
+    """
+
+    init: Callable[[jax.Array, jax.Array], Any]
+    apply: Callable[[Any, jax.Array], Any]
 
 
 def mlp(config: Any, num_outputs: int) -> Any:
-    """Fully connected network."""
+    """Fully connected network.
+
+    Example:
+        >>> from rl_grads.agents.schema import MLP
+        >>> network = mlp(MLP(hidden=(8,)), num_outputs=2)
+        >>> params = network.init(jax.random.key(0), jnp.ones(3))
+        >>> network.apply(params, jnp.ones(3)).shape
+        (2,)
+    """
     return _Dense(
         config.hidden, num_outputs, config.activation, config.layer_norm, parent=None
     )
 
 
-def linear(config: Any, num_outputs: int) -> Any:
-    """Linear in the flattened observation, without a bias: `w @ x`."""
+def linear(config: Any, num_outputs: int) -> Network:
+    """Linear in the flattened observation, without a bias: `w @ x`.
+
+    Parameters are `{"w": [num_outputs, features]}`. A ConfigError at `init` where
+    `initial_weights` are not one per feature.
+
+    Example:
+        >>> from rl_grads.agents.schema import Linear
+        >>> network = linear(Linear(initial_weights=(1.0, 2.0)), num_outputs=1)
+        >>> params = network.init(jax.random.key(0), jnp.zeros(2))
+        >>> network.apply(params, jnp.array([3.0, 4.0])).tolist()
+        [11.0]
+    """
 
     def init(key: jax.Array, obs: jax.Array) -> dict[str, jax.Array]:
-        dtype = _floats(obs).dtype
-        if config.initial_weights is not None:
-            given = jnp.asarray(config.initial_weights, dtype)
-            return {"w": jnp.broadcast_to(given, (num_outputs, obs.size))}
-        return {"w": jnp.full((num_outputs, obs.size), config.initial_value, dtype)}
+        shape, dtype = (num_outputs, obs.size), _floats(obs).dtype
+        given = config.initial_weights
+        if given is None:
+            return {"w": jnp.full(shape, config.initial_value, dtype)}
+        if len(given) != obs.size:
+            raise ConfigError(
+                f"network.initial_weights: expected {obs.size} numbers, one per "
+                f"feature, got {len(given)}"
+            )
+        return {"w": jnp.broadcast_to(jnp.asarray(given, dtype), shape)}
 
-    return _Bound(init, lambda params, obs: params["w"] @ _floats(obs).ravel())
+    def apply(params: dict[str, jax.Array], obs: jax.Array) -> jax.Array:
+        return params["w"] @ _floats(obs).ravel()
+
+    return Network(init, apply)
 
 
-def convolution(config: Any, num_outputs: int) -> Any:
-    """The convolution network of MinAtar's authors."""
+def convolution(config: Any, num_outputs: int) -> Network:
+    """The convolution network of MinAtar's authors, for frames `[height, width, C]`.
+
+    A ConfigError at `init` for observations of another rank.
+    """
     dense = _Dense(config.hidden, num_outputs, config.activation, parent=None)
     module = _Convolution(config.channels, dense, parent=None)
 
-    def apply(params: Any, obs: jax.Array) -> jax.Array:
+    def init(key: jax.Array, obs: jax.Array) -> Any:
+        if obs.ndim != 3:
+            raise ConfigError(
+                "network=convolution: expected observations [height, width, channels], "
+                f"got the shape {obs.shape}"
+            )
+        return module.init(key, _floats(obs))
+
+    def apply(params: Any, obs: jax.Array) -> Any:
         return module.apply(params, _floats(obs) * config.scale)
 
-    return _Bound(lambda key, obs: module.init(key, _floats(obs)), apply)
+    return Network(init, apply)

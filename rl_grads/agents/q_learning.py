@@ -24,6 +24,9 @@ def q_learning(
 ) -> Agent:
     """An agent that learns action values and acts by them.
 
+    Every transition gets an `a_t`, drawn from the behaviour policy in `s_t`, for
+    losses on-policy in it, such as SARSA.
+
     Args:
         network: `init(key, obs)` and `apply(params, obs) -> q [num_actions]`.
         loss: Makes the loss of one transition for a network.
@@ -52,10 +55,9 @@ def q_learning(
     def update(
         state: AgentState, batch: Transition, weights: jax.Array | None, config: Any
     ) -> tuple[AgentState, Update]:
-        if loss is losses.sarsa:
-            key, key_next = jax.random.split(state.key)
-            state = state._replace(key=key)
-            batch = batch._replace(a_t=draw_next(state, key_next, batch, config))
+        # The compiler drops this draw where the loss does not read it.
+        key = jax.random.fold_in(state.key, ~state.updates)
+        batch = batch._replace(a_t=draw_next(state, key, batch, config))
         return step(state, batch, weights, config)
 
     def greedy(params: Any, obs: jax.Array) -> jax.Array:

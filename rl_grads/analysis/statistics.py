@@ -81,9 +81,9 @@ def _finite_rows(statistic: Callable, values: np.ndarray) -> np.ndarray:
     """A statistic over the last axis, nan for rows with a non-finite value."""
     if not values.ndim or not values.shape[-1]:
         raise ValueError(f"values has shape {values.shape}: expected at least one")
-    finite = np.isfinite(values).all(-1)
-    safe = np.where(finite[..., None], values, 0.0)
-    return np.where(finite, statistic(safe, axis=-1), np.nan)
+    finite = np.isfinite(values)
+    safe = np.where(finite, values, 0.0)
+    return np.where(finite.all(-1), statistic(safe, axis=-1), np.nan)
 
 
 def interval(

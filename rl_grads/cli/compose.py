@@ -1,18 +1,30 @@
 """Hydra's side of the command line: schemas in, a checked config out."""
 
+import contextlib
 import pathlib
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, NoReturn
 
 import hydra
+from hydra import version
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import SearchPathException
+from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 import rl_grads.training.schema as schema
-from rl_grads.config import SCHEMAS, canonical
+from rl_grads.cli.errors import KNOWN, is_config_class, no_such_key
+from rl_grads.config import SCHEMAS, ConfigError, canonical, fields
 
-_GROUPS = ("agent", "network", "env", "optimizer", "replay")
+GROUPS = ("agent", "network", "env", "optimizer", "replay")
+_NAME = "train"
+_VERSION = "1.3"
 
 
 def config_directory() -> pathlib.Path:
@@ -22,16 +34,28 @@ def config_directory() -> pathlib.Path:
     return inside if inside.is_dir() else package.parent / "configs"
 
 
+def choices(group: str) -> tuple[str, ...]:
+    """The names that `group=NAME` accepts, registered ones among them."""
+    if group == "env":
+        from rl_grads import register
+
+        return ("gymnax/ID", "gymnasium/ID", "chain/NAME", *register.names("env"))
+    files = {path.stem for path in (config_directory() / group).glob("*.yaml")}
+    known = {name.partition("/")[2] for name in SCHEMAS if name.startswith(f"{group}/")}
+    return tuple(sorted(files | known))
+
+
 def store_schemas() -> None:
     """Register the schemas with Hydra: `schema`, and one per choice of each group."""
     whole = OmegaConf.structured(schema.Config)
-    for group in _GROUPS:
+    for group in GROUPS:
         whole[group] = MISSING
     store = ConfigStore.instance()
     store.store(name="schema", node=whole)
     for name, cls in SCHEMAS.items():
         group, _, option = name.partition("/")
-        store.store(group=group, name=option, node=cls)
+        if not (config_directory() / f"{name}.yaml").is_file():
+            store.store(group=group, name=option, node=cls)
         store.store(group=f"{group}/schema", name=option, node=cls)
 
 
@@ -39,17 +63,145 @@ def to_config(composed: DictConfig) -> schema.Config:
     """The checked config dataclass of what Hydra composed.
 
     Raises:
-        ConfigError: A value lies outside its domain.
+        ConfigError: A key is unknown or a value lies outside its domain.
     """
     if OmegaConf.is_missing(composed, "replay"):
         composed.replay = None
+    for group in GROUPS:
+        if composed._get_node(group) is None or OmegaConf.is_missing(composed, group):
+            expected = ", ".join(choices(group))
+            raise ConfigError(f"{group}=null: expected one of {expected}")
+    _check_keys(composed, "")
     return canonical(OmegaConf.to_object(composed))
 
 
+def _check_keys(node: DictConfig, prefix: str) -> None:
+    """Refuse keys that `+key=value` added where no field is declared."""
+    section: Any = OmegaConf.get_type(node)
+    known = [f.name for f in fields(section)] if is_config_class(section) else None
+    for key in node:
+        path, inner = f"{prefix}{key}", node._get_node(key)
+        if known is not None and key not in known:
+            raise ConfigError(no_such_key(_shown(path, inner), path, section))
+        if isinstance(inner, DictConfig) and not inner._is_none():
+            _check_keys(inner, f"{path}.")
+
+
+def _shown(path: str, node: Any) -> str:
+    """`a.b.c=1` for what stands at a path."""
+    while isinstance(node, DictConfig) and len(node) == 1:
+        (key,) = node
+        path, node = f"{path}.{key}", node._get_node(key)
+    return path if isinstance(node, DictConfig) else f"{path}={node._value()}"
+
+
+# ------------------------------------------------------------------- the command line
+
+
+class Request(NamedTuple):
+    """What a command line asks Hydra for.
+
+    Attributes:
+        flags: Hydra's own flags, parsed.
+        multirun: Whether it is a sweep.
+        runs: Whether anything is to be run, rather than shown.
+    """
+
+    flags: Any
+    multirun: bool
+    runs: bool
+
+
+def spell(argument: str) -> str:
+    """The argument with `GROUP=null` as `GROUP=none`: Hydra takes names alone."""
+    group, equals, names = argument.partition("=")
+    if group not in (*GROUPS, "experiment") or not equals:
+        return argument
+    spelled = ("none" if name == "null" else name for name in names.split(","))
+    return f"{group}={','.join(spelled)}"
+
+
+def read(argv: Sequence[str]) -> Request:
+    """Parse a command line as Hydra will.
+
+    Raises:
+        ConfigError: A flag is unknown.
+    """
+    parser = get_args_parser()
+    setattr(parser, "error", _refuse_flag)
+    flags = parser.parse_args(list(argv))
+    multirun = flags.multirun or "hydra.mode=MULTIRUN" in flags.overrides
+    shows = (flags.cfg, flags.info, flags.hydra_help, flags.shell_completion)
+    return Request(flags, multirun, not any(shows))
+
+
+def _refuse_flag(message: str) -> NoReturn:
+    raise ConfigError(f"{message}: expected an option that --help lists")
+
+
+Compose = Callable[[Sequence[str], bool], DictConfig]
+
+
+@contextlib.contextmanager
+def composer(request: Request) -> Iterator[Compose]:
+    """A function that composes overrides as Hydra will, without running anything.
+
+    It takes the overrides and whether they are those of a whole sweep.
+    """
+    version.setbase(_VERSION)
+    main = Hydra.create_main_hydra2(_NAME, _search_path(request.flags))
+    name = request.flags.config_name or _NAME
+
+    def compose(overrides: Sequence[str], sweep: bool = False) -> DictConfig:
+        mode = RunMode.MULTIRUN if sweep else RunMode.RUN
+        try:
+            composed = main.compose_config(name, list(overrides), mode)
+        except KNOWN:
+            raise
+        except AssertionError as error:  # What OmegaConf makes of a key below null.
+            raise ConfigError(_below_null(overrides)) from error
+        except ValueError as error:  # What Hydra makes of a wrong defaults list.
+            raise ConfigError(str(error)) from error
+        HydraConfig.instance().set_config(composed)
+        return composed
+
+    try:
+        yield compose
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def _below_null(overrides: Sequence[str]) -> str:
+    given = " ".join(o for o in overrides if o.startswith("replay."))
+    return f"{given}: expected no key below replay, which is null"
+
+
+def _search_path(flags: Any) -> ConfigSearchPath:
+    """Where Hydra will look for configs: ours, and the user's `--config-dir`."""
+    path = create_config_search_path(flags.config_path or str(config_directory()))
+    if flags.config_dir is not None:
+        extra = pathlib.Path(flags.config_dir).absolute()
+        if not extra.is_dir():
+            raise SearchPathException(f"no directory '{flags.config_dir}'")
+        path.prepend("command-line", f"file://{extra}", SearchPathQuery("schema"))
+    return path
+
+
 def run(task: Callable[[DictConfig], Any], argv: Sequence[str], command: str) -> None:
-    """Compose a config from the command line and call `task` with it."""
-    store_schemas()
-    sys.argv = [command, *argv]
-    directory = str(config_directory())
-    start = hydra.main(version_base="1.3", config_path=directory, config_name="train")
-    start(task)()
+    """Hand a command line to Hydra, which calls `task` with each composed config."""
+    start = hydra.main(
+        version_base=_VERSION, config_path=str(config_directory()), config_name=_NAME
+    )
+    before, sys.argv = sys.argv, [command, *argv]
+    try:
+        start(task)()
+    finally:
+        sys.argv = before
+
+
+def without_hydra(composed: DictConfig) -> DictConfig:
+    """A copy of a composed config without Hydra's own section."""
+    copy = composed.copy()
+    OmegaConf.set_struct(copy, False)
+    del copy["hydra"]
+    return copy

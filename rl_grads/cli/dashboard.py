@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from rl_grads.config import ConfigError
+from rl_grads.config import nearest
 
 
 def main(argv: list[str]) -> int:
@@ -14,8 +14,12 @@ def main(argv: list[str]) -> int:
 
     Returns:
         The exit code.
+
+    Raises:
+        SystemExit: Code 2 and a message for a bad argument or an unknown project.
     """
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
     # Trackio would read these, and this page is for this machine alone.
     for name in ("GRADIO_SHARE", "TRACKIO_BUCKET_ID", "TRACKIO_SPACE_ID"):
         os.environ.pop(name, None)
@@ -24,7 +28,7 @@ def main(argv: list[str]) -> int:
 
     projects = SQLiteStorage.get_projects()
     if options.project and options.project not in projects:
-        raise ConfigError(_unknown(options.project, projects))
+        parser.error(_unknown(options.project, projects))
     trackio.show(
         project=options.project,
         server_port=options.port,
@@ -35,11 +39,9 @@ def main(argv: list[str]) -> int:
 
 
 def _unknown(project: str, projects: list[str]) -> str:
-    from rl_grads.config import nearest
-
     known = ", ".join(projects) or "none has been logged yet"
     hint = nearest(project, projects)
-    return f"--project={project}: expected one of the projects ({known}){hint}"
+    return f"--project={project}: expected a project with runs ({known}){hint}"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,47 +1,94 @@
-"""One short message for every kind of bad input."""
+"""One short message for every kind of bad input: `KEY=VALUE: expected WHAT`."""
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from hydra.errors import HydraException, MissingConfigException
-from omegaconf.errors import OmegaConfBaseException
+import yaml
+from hydra.errors import (
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+    SearchPathException,
+)
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+    ValidationError,
+)
 
-from rl_grads.config import ConfigError, describe, fields, nearest, walk
+from rl_grads.config import (
+    SCHEMAS,
+    ConfigError,
+    Field,
+    describe,
+    fields,
+    is_config,
+    nearest,
+    walk,
+)
 from rl_grads.training.schema import Config
 
-KNOWN = (ConfigError, HydraException, OmegaConfBaseException)
+KNOWN = (ConfigError, HydraException, OmegaConfBaseException, yaml.YAMLError)
+_PLAIN = {"bool": "true or false", "str": "text"}
+_FULL = "HYDRA_FULL_ERROR"
 
 
-def guard(command: str, call: Callable[[], None]) -> int:
+class PointFailed(Exception):
+    """A point of a sweep failed and has told why; its argument is the exit status."""
+
+
+def guard(command: str, argv: Sequence[str], call: Callable[[], None]) -> int:
     """Call and return the exit status: bad input gives 2 and one message.
 
-    `HYDRA_FULL_ERROR=1` in the environment shows the traceback instead.
+    `HYDRA_FULL_ERROR=1` in the environment shows the traceback as well.
     """
-    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing.
+    before = os.environ.get(_FULL)
+    os.environ[_FULL] = "1"  # Hydra then raises instead of printing and exiting.
     try:
         call()
+    except PointFailed as failed:
+        return failed.args[0]
     except KNOWN as error:
-        if wants_traceback:
-            raise
-        print(f"{command}: {explain(error)}", file=sys.stderr)
+        tell(f"{command}: {explain(error, argv)}", full=before == "1")
         return 2
+    finally:
+        _restore(before)
     return 0
 
 
-def explain(error: BaseException) -> str:
-    """The key, its value, what was expected and the nearest valid name."""
+def tell(message: str, full: bool) -> None:
+    """Print a message on the standard error, behind the traceback if it is wanted."""
+    if full:
+        traceback.print_exc()
+    print(message, file=sys.stderr)
+
+
+def _restore(before: str | None) -> None:
+    if before is None:
+        del os.environ[_FULL]
+    else:
+        os.environ[_FULL] = before
+
+
+def explain(error: BaseException, argv: Sequence[str] = ()) -> str:
+    """The key, its value, what was expected and the nearest valid name.
+
+    Args:
+        error: One of `KNOWN`.
+        argv: The command line, where the value stands as the user wrote it.
+    """
     chain = list(_causes(error))
     for one in chain:
-        if isinstance(one, ConfigError):
-            return str(one)
-        if isinstance(one, MissingConfigException):
-            return _missing(one)
-        if isinstance(one, OmegaConfBaseException) and one.full_key:
-            return _key(one)
-    return " ".join(str(chain[0]).split())
+        for kind, words in _WORDS.items():
+            if isinstance(one, kind) and (text := words(one, argv)):
+                return text
+    texts = (" ".join(str(one).split()) for one in chain)
+    return next(filter(None, texts), type(error).__name__)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -50,33 +97,143 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _missing(error: MissingConfigException) -> str:
+def _choice(error: Any, argv: Sequence[str]) -> str:
+    """No such choice of a group."""
     group, _, option = str(error.missing_cfg_file).rpartition("/")
-    known = [str(o) for o in error.options or ()]
+    if group == "env":
+        return _environment(option)
+    known = [str(o) for o in error.options or () if o != "schema"]
     if not group:
-        return f"{option}: no such config{nearest(option, known)}"
-    expected = ", ".join(o for o in known if o != "schema")
-    return f"{group}={option}: expected one of {expected}{nearest(option, known)}"
+        return f"{option}: expected the name of a config{nearest(option, known)}"
+    expected = f"expected one of {', '.join(known)}" if known else "expected a config"
+    return f"{group}={option}: {expected}{nearest(option, known)}"
 
 
-def _key(error: OmegaConfBaseException) -> str:
+def _environment(name: str) -> str:
+    """What the environments' own door says about an id."""
+    from rl_grads.envs import make
+    from rl_grads.envs.schema import Env
+
+    try:
+        make.check(Env(id=name))
+    except ConfigError as error:
+        return str(error)
+    return f"env={name}: expected an environment"
+
+
+def _syntax(error: Any, argv: Sequence[str]) -> str:
+    """An argument that is no override."""
+    if "=" not in error.override:
+        return f"{error.override}: expected KEY=VALUE"
+    reason = str(error.message).splitlines()[0]
+    return f"{error.override}: expected KEY=VALUE that Hydra can read ({reason})"
+
+
+def _several(error: Any, argv: Sequence[str]) -> str:
+    """Several values for one key, and no sweep; other errors of Hydra are no match."""
+    text = str(error)
+    if not text.startswith(("Ambiguous value", "Sweep parameters")):
+        return ""
+    return f"{text.split(chr(39))[1]}: expected one value; -m sweeps over several"
+
+
+def _directory(error: Any, argv: Sequence[str]) -> str:
+    path = str(error).split("'")[1]
+    return f"--config-dir={path}: expected a directory"
+
+
+# ------------------------------------------------------------------------ one key
+
+
+def _unknown(error: Any, argv: Sequence[str]) -> str:
+    """No such key."""
     key = str(error.full_key)
-    field = _declared(key)
-    if field is not None:
-        return f"{key}={_value(error)!r}: expected {describe(field)}"
-    return f"{key}: no such key{nearest(key.rpartition('.')[2], _siblings(error))}"
+    if not isinstance(error.object_type, type):
+        return f"{_given(key, argv)}: expected nothing below it"
+    return no_such_key(_given(key, argv), key, error.object_type)
 
 
-def _value(error: OmegaConfBaseException) -> Any:
-    return error.value if error.value is not None else str(error).split("'")[1]
+def _null(error: Any, argv: Sequence[str]) -> str:
+    """A key below a group that is switched off."""
+    key = str(error.full_key)
+    below = (a for a in argv if a.lstrip("+").startswith(f"{key}."))
+    return f"{next(below, key)}: expected no key below {key}, which is null"
 
 
-def _declared(key: str) -> Any:
-    known = {path: field for path, field, _ in walk(Config())}
-    return known.get(key)
+def no_such_key(given: str, key: str, section: type) -> str:
+    """The message for a key that its section, a config class, does not have."""
+    parent, _, name = key.rpartition(".")
+    if not is_config_class(section):
+        return f"{given}: expected a key that is there; +{given} adds one"
+    known = [f.name for f in fields(section)]
+    where = f"a key of {parent}" if parent else "a key"
+    return f"{given}: expected {where} ({', '.join(known)}){_suggest(key, known)}"
 
 
-def _siblings(error: OmegaConfBaseException) -> list[str]:
-    if isinstance(error.object_type, type):
-        return [f.name for f in fields(error.object_type)]
-    return []
+def is_config_class(section: type) -> bool:
+    """Whether a class is a config's."""
+    return hasattr(section, "__dataclass_fields__") and is_config(section())
+
+
+def _suggest(key: str, known: Sequence[str]) -> str:
+    """The choice that has this key, the nearest sibling, or the name elsewhere."""
+    parent, dot, name = key.rpartition(".")
+    owners = [choice for choice in SCHEMAS if key in _paths(choice)]
+    if owners:
+        return f"; {', '.join(owners).replace('/', '=')} would have it"
+    if nearest(name, known):
+        siblings = {f"{parent}{dot}{one}": one for one in known}
+        return nearest(key, siblings)
+    same = [path for path in declared() if path.rpartition(".")[2] == name]
+    return f"; did you mean {same[0]!r}?" if same else ""
+
+
+def _mistyped(error: Any, argv: Sequence[str]) -> str:
+    """A value of the wrong type."""
+    key = str(error.full_key)
+    field = declared().get(key.partition("[")[0])
+    if field is None:
+        return ""
+    below = [p for p in declared() if p.startswith(f"{key}.")]
+    if below:
+        return f"{_given(key, argv)}: expected a key below it, such as {below[0]}"
+    word, *rest = describe(field).split(" ")
+    expected = " ".join([_PLAIN.get(word, word), *rest])
+    return f"{_given(key, argv)}: expected {expected}"
+
+
+def _given(key: str, argv: Sequence[str]) -> str:
+    """The argument that sets a key (or one below it), else the key alone."""
+    key = key.partition("[")[0]
+    for argument in argv:
+        name = argument.partition("=")[0].lstrip("+~")
+        if f"{name}.".startswith(f"{key}."):
+            return argument
+    return key
+
+
+def declared() -> Mapping[str, Field]:
+    """Every dotted path, over all choices of all groups."""
+    found = {path: field for path, field, _ in walk(Config())}
+    for name in SCHEMAS:
+        found |= _paths(name)
+    return found
+
+
+def _paths(name: str) -> dict[str, Field]:
+    """The dotted paths of one choice, by its `"group/name"`."""
+    prefix = f"{name.partition('/')[0]}."
+    return {path: field for path, field, _ in walk(SCHEMAS[name](), prefix)}
+
+
+_WORDS: dict[type, Callable[[Any, Sequence[str]], str]] = {
+    ConfigError: lambda error, argv: str(error),
+    MissingConfigException: _choice,
+    OverrideParseException: _syntax,
+    SearchPathException: _directory,
+    ValidationError: _mistyped,
+    MissingMandatoryValue: _null,
+    ConfigAttributeError: _unknown,
+    ConfigKeyError: _unknown,
+    HydraException: _several,
+}

@@ -4,17 +4,24 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import NamedTuple
 
+from rl_grads import register
 from rl_grads.config import ConfigError
 
 
-def load(argv: Sequence[str]) -> list[str]:
-    """Import every `--plugin MODULE` and return the other arguments.
+class Split(NamedTuple):
+    """A command line taken apart."""
 
-    Modules are found as Python finds them, and in the working directory.
+    plugins: tuple[str, ...]
+    arguments: list[str]
+
+
+def split(argv: Sequence[str]) -> Split:
+    """Separate every `--plugin MODULE` (or `--plugin=MODULE`) from the rest.
 
     Raises:
-        ConfigError: The module does not exist.
+        ConfigError: The name of the module is missing.
     """
     rest, names = [], []
     arguments = iter(argv)
@@ -26,8 +33,22 @@ def load(argv: Sequence[str]) -> list[str]:
         else:
             rest.append(argument)
     for name in names:
+        if not name or name.startswith("-") or "=" in name:
+            raise ConfigError(f"--plugin {name}: expected the name of a Python module")
+    return Split(tuple(names), rest)
+
+
+def load(names: Sequence[str]) -> None:
+    """Import installed plugins and the named modules, each once per process.
+
+    Modules are found as Python finds them, and in the working directory.
+
+    Raises:
+        ConfigError: A module does not exist.
+    """
+    register.load_plugins()
+    for name in names:
         _import(name)
-    return rest
 
 
 def _import(name: str) -> None:
@@ -36,6 +57,8 @@ def _import(name: str) -> None:
     try:
         importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name != name:
+        # Another name is a module that the plugin itself misses.
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise
-        raise ConfigError(f"--plugin {name}: no such module") from error
+        expected = "expected a module on Python's path or in the working directory"
+        raise ConfigError(f"--plugin {name}: {expected}") from error

@@ -19,13 +19,24 @@ def expand(argv: Sequence[str]) -> list[str]:
     asked = [a.partition("=")[2] for a in argv if a.startswith("resume=")]
     if not asked or asked[-1] in ("null", ""):
         return list(argv)
+    if {"-m", "--multirun"} & set(argv):
+        raise ConfigError(f"resume={asked[-1]}: expected without -m, for one run")
     run = _newest() if asked[-1] == "auto" else pathlib.Path(asked[-1])
     saved = run / ".hydra" / "overrides.yaml"
     if not saved.is_file():
-        raise ConfigError(f"resume={asked[-1]}: expected a run directory")
+        expected = "expected a run directory (with .hydra/overrides.yaml) or auto"
+        raise ConfigError(f"resume={asked[-1]}: {expected}")
     rest = [a for a in argv if not a.startswith("resume=")]
-    overrides = [o for o in yaml.safe_load(saved.read_text()) if "resume=" not in o]
-    return [*overrides, *rest, f"resume={run}", f"hydra.run.dir={run}"]
+    overrides = [
+        o for o in yaml.safe_load(saved.read_text()) if not o.startswith("resume=")
+    ]
+    home = _quoted(str(run))
+    return [*overrides, *rest, f"resume={home}", f"hydra.run.dir={home}"]
+
+
+def _quoted(text: str) -> str:
+    """Text as Hydra's override grammar takes it, whatever is in it."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _newest() -> pathlib.Path:

@@ -1,38 +1,88 @@
 """`rl-grads train`: one population per point, its files and its trackers."""
 
+import functools
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from rl_grads import register
-from rl_grads.cli import compose, errors, plugins, resume
+from rl_grads.cli import plugins
 
 COMMAND = "rl-grads train"
 
 
 def main(argv: Sequence[str]) -> int:
     """Train what the arguments say; returns the exit status."""
-    return errors.guard(COMMAND, lambda: _main(argv))
+    from rl_grads.cli import errors
+
+    return errors.guard(COMMAND, argv, lambda: _main(argv))
 
 
 def _main(argv: Sequence[str]) -> None:
-    register.load_plugins()
-    arguments = resume.expand(plugins.load(argv))
-    compose.run(_task, arguments, COMMAND)
+    from rl_grads.cli import compose, door, help_page, resume
+
+    names, rest = plugins.split(argv)
+    plugins.load(names)
+    compose.store_schemas()
+    if {"-h", "--help"} & set(rest):
+        print(help_page.text())
+        return
+    arguments = [compose.spell(a) for a in resume.expand(rest)]
+    request = compose.read(arguments)
+    door.check(request, _fits)
+    task = functools.partial(_task, plugin_names=names)
+    resolve = ["--resolve"] if request.flags.cfg == "job" else []
+    compose.run(task, [*arguments, *resolve], COMMAND)
 
 
-def _task(composed: Any) -> None:
-    from hydra.core.hydra_config import HydraConfig
-
-    config = compose.to_config(composed)
-    directory = pathlib.Path(HydraConfig.get().runtime.output_dir)
-    _train(config, directory)
-
-
-def _train(config: Any, directory: pathlib.Path) -> None:
-    """Start JAX as the config says, train, and show the result."""
+def _fits(config: Any) -> None:
+    """Refuse a config whose parts do not fit each other."""
     from rl_grads.training import backend
 
+    backend.start(config)
+    from rl_grads.training.check import check
+    from rl_grads.training.engine import Given
+
+    check(config, Given(None, None))
+
+
+def _task(composed: Any, plugin_names: Sequence[str]) -> None:
+    """Train one point, perhaps in a process that a launcher has started."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from rl_grads.cli import compose
+
+    plugins.load(plugin_names)
+    job = HydraConfig.get()
+    directory = pathlib.Path(job.runtime.output_dir)
+    point = functools.partial(_point, composed, directory)
+    if job.mode == RunMode.MULTIRUN:
+        _tell_failure(point, job)
+    else:
+        point()
+
+
+def _tell_failure(point: Any, job: Any) -> None:
+    """Run a point of a sweep; say at once which one failed, and let the others run."""
+    from rl_grads.cli import errors
+
+    try:
+        point()
+    except Exception as error:
+        known = isinstance(error, errors.KNOWN)
+        reason = errors.explain(error, job.overrides.task) if known else repr(error)
+        swept = " ".join(job.overrides.task)
+        message = f"{COMMAND}: point {job.job.num} ({swept}): {reason}"
+        errors.tell(message, full=not known)
+        raise errors.PointFailed(2 if known else 1) from error
+
+
+def _point(composed: Any, directory: pathlib.Path) -> None:
+    """Start JAX as the config says, train, and show the result."""
+    from rl_grads.cli import compose
+    from rl_grads.training import backend
+
+    config = compose.to_config(composed)
     backend.start(config)
     import rich.console
 

@@ -158,6 +158,20 @@ def true_values(chain: MarkovChain, discount: float | None = None) -> np.ndarray
     return values
 
 
+class Model(NamedTuple):
+    """`transition[S, S]` and expected `reward[S]` of a policy; zero once ended."""
+
+    transition: np.ndarray
+    reward: np.ndarray
+
+
+def target_model(chain: MarkovChain) -> Model:
+    """The chain under its target policy: `v = reward + discount * transition @ v`."""
+    live = ~chain.terminal
+    transition = _policy_transition(chain, chain.target) * live[:, None] * live
+    return Model(transition, _policy_reward(chain) * live)
+
+
 # ----------------------------------------------------- linear function approximation
 
 

@@ -142,16 +142,17 @@ def _host_calls(site: "_Site") -> tuple[Callable, Callable]:
     """Reset and step of a batch `[B, ...]`, each one call to the host."""
     observation = site.game.observation
 
-    def shapes(size: int, *dtypes: Any) -> tuple[jax.ShapeDtypeStruct, ...]:
+    def shapes(size: int, *dtypes: Any) -> tuple[Any, ...]:
         return tuple(jax.ShapeDtypeStruct((size,), dtype) for dtype in dtypes)
 
-    def observations(size: int) -> jax.ShapeDtypeStruct:
+    def observations(size: int) -> Any:
         return jax.ShapeDtypeStruct((size, *observation.shape), observation.dtype)
 
     def reset(seeds: jax.Array) -> tuple[HostState, jax.Array]:
         size = seeds.shape[0]
         state = HostState(*shapes(size, np.int32, np.int32, np.int32))
-        return io_callback(site.reset, (state, observations(size)), seeds)
+        host = functools.partial(site.reset, 2 * jax.local_device_count())
+        return io_callback(host, (state, observations(size)), seeds)
 
     def step(
         handle: jax.Array, index: jax.Array, counter: jax.Array, action: jax.Array
@@ -193,9 +194,7 @@ class _Pool:
 
     def __init__(self, game: _Game, size: int):
         # A spec, not its id: the id would be looked up, and warned about, each time.
-        one = functools.partial(
-            gymnasium.make, game.spec, disable_env_checker=True
-        )
+        one = functools.partial(gymnasium.make, game.spec, disable_env_checker=True)
         self.vector = SyncVectorEnv(
             [one] * size, autoreset_mode=AutoresetMode.SAME_STEP
         )
@@ -218,7 +217,12 @@ class _Pool:
         final_obs = obs.copy()
         for i in np.flatnonzero(info.get("_final_obs", ())):
             final_obs[i] = self.game.encode(info["final_obs"][i])
-        return Step(obs, reward, terminated, truncated & ~terminated, final_obs)
+        return _step(obs, reward, terminated, truncated & ~terminated, final_obs)
+
+
+def _step(*arrays: Any) -> Step:
+    """A step made of numpy arrays."""
+    return Step(*arrays)
 
 
 _POOLS: dict[int, _Pool] = {}
@@ -233,16 +237,16 @@ class _Site:
     def __init__(self, game: _Game):
         self.game = game
         self.pools: dict[int, list[_Pool]] = collections.defaultdict(list)
-        self.least = 2 * jax.local_device_count()
 
-    def reset(self, seeds: jax.Array) -> tuple[HostState, np.ndarray]:
+    def reset(self, least: int, seeds: jax.Array) -> tuple[HostState, np.ndarray]:
         """A vector environment with these seeds, and its first observations."""
         host = np.asarray(seeds)
-        pool = self._pool(len(host))
+        pool = self._pool(len(host), least)
         obs = pool.reset(host)
         index = np.arange(len(host), dtype=np.int32)
         handle = np.full_like(index, pool.handle)
-        return HostState(handle, index, np.zeros_like(index)), obs
+        state: tuple[Any, ...] = (handle, index, np.zeros_like(index))
+        return HostState(*state), obs
 
     def step(self, *arguments: jax.Array) -> tuple[np.ndarray, Step]:
         """Step the vector environments behind the handles, each as a whole."""
@@ -262,19 +266,20 @@ class _Site:
         shape, dtype = self.game.observation.shape, self.game.observation.dtype
         obs, final_obs = np.empty((2, size, *shape), dtype)
         ended, cut = np.empty((2, size), bool)
-        return Step(obs, np.empty(size, np.float32), ended, cut, final_obs)
+        return _step(obs, np.empty(size, np.float32), ended, cut, final_obs)
 
-    def _pool(self, size: int) -> _Pool:
+    def _pool(self, size: int, least: int) -> _Pool:
         """A pool of that size under a fresh handle: a new one, or the oldest."""
         with _LOCK:
-            kept = self.pools[size]
-            full = len(kept) >= self.least and (len(kept) + 1) * size > _BUDGET
+            kept = [p for p in self.pools[size] if p.handle in _POOLS]
+            full = len(kept) >= least and (len(kept) + 1) * size > _BUDGET
             pool = min(kept, key=lambda p: p.used) if full else None
-            if pool is None or _POOLS.pop(pool.handle, None) is None:
+            if pool is None:
                 pool = _Pool(self.game, size)
                 kept.append(pool)
+            _POOLS.pop(pool.handle, None)
             pool.handle, pool.used = next(_HANDLES), next(_CLOCK)
-            _POOLS[pool.handle] = pool
+            _POOLS[pool.handle], self.pools[size] = pool, kept
             return pool
 
 
@@ -302,7 +307,7 @@ def _find(handle: int, index: np.ndarray, counter: np.ndarray) -> _Pool:
 # --------------------------------------------------------------------- reading a spec
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _game(name: str) -> _Game:
     """Make an environment once and read its spaces."""
     env = _probe(name)

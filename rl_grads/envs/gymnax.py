@@ -114,7 +114,7 @@ def check(name: str, params: Mapping[str, Any]) -> None:
     for key in params:
         if key not in known:
             raise ConfigError(
-                f"env.params.{key}: expected a number of gymnax/{name}: "
+                f"env.params.{key}={params[key]!r}: gymnax/{name} has "
                 f"{', '.join(known)}{nearest(key, known)}"
             )
 
@@ -122,7 +122,7 @@ def check(name: str, params: Mapping[str, Any]) -> None:
 # ------------------------------------------------------------------ one environment
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _game(name: str) -> _Game:
     """Build an environment once, outside of any trace, and read its spaces."""
     with jax.ensure_compile_time_eval(), jax.enable_x64(False):
@@ -216,7 +216,7 @@ def _strongly_typed(state: Any) -> Any:
 # ------------------------------------------------------------------------- import
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _gymnax() -> types.ModuleType:
     """Gymnax, imported without the libraries that only its pictures need."""
     with (

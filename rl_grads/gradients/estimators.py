@@ -15,7 +15,12 @@ import jax.numpy as jnp
 
 
 class Estimator(NamedTuple):
-    """A gradient estimator, a record of pure functions."""
+    """A gradient estimator, a record of pure functions.
+
+    Attributes:
+        init: `init(params) -> state`.
+        update: See the module.
+    """
 
     init: Callable[[Any], Any]
     update: Callable[..., tuple[Any, Any, Any]]
@@ -26,6 +31,16 @@ def mean_gradient() -> Estimator:
 
     `weights` is `[B]` or None for equal weights; the gradient is
     `sum_i weights_i * g_i / B`. The derivative is taken in `params` only.
+
+    Example:
+        >>> def loss(params, bootstrap_params, x, config):
+        ...     return 0.5 * (x - params) ** 2, x - params
+        >>> batch = jnp.array([1.0, 5.0])
+        >>> gradient, signals, _ = mean_gradient().update(
+        ...     (), jax.random.key(0), loss, 1.0, 1.0, batch, None, None
+        ... )
+        >>> float(gradient), signals.tolist()
+        (-2.0, [0.0, 4.0])
     """
 
     def update(

@@ -7,7 +7,6 @@ the numbers themselves.
 
 from typing import Any
 
-import jax
 import optax
 
 from rl_grads import register
@@ -15,7 +14,15 @@ from rl_grads.config import schema_name
 
 
 def make(config: Any) -> optax.GradientTransformation:
-    """The clip of the update followed by the optimizer that a config names."""
+    """The clip of the update followed by the optimizer that a config names.
+
+    Args:
+        config: The whole config: `optimizer` and `gradient.update` are read.
+
+    Example:
+        >>> from rl_grads.training.schema import Config
+        >>> state = make(Config()).init({"w": 1.0})
+    """
     optimizer = register.get("optimizer", schema_name(config.optimizer))
     made = optimizer(config.optimizer)
     name = config.gradient.update.clip
@@ -25,19 +32,19 @@ def make(config: Any) -> optax.GradientTransformation:
 
 
 def sgd(config: Any) -> optax.GradientTransformation:
-    """Stochastic gradient descent."""
+    """Stochastic gradient descent, with heavy-ball momentum (Polyak 1964) if any."""
     return optax.sgd(config.learning_rate, config.momentum)
 
 
 def adam(config: Any) -> optax.GradientTransformation:
-    """Adam."""
+    """Adam (Kingma & Ba 2015)."""
     return optax.adam(
         config.learning_rate, config.b1, config.b2, config.eps, config.eps_root
     )
 
 
 def rmsprop(config: Any) -> optax.GradientTransformation:
-    """RMSProp, with eps inside the root."""
+    """RMSProp (Tieleman & Hinton 2012), with eps inside the root."""
     return optax.rmsprop(
         config.learning_rate, config.decay, config.eps, momentum=config.momentum
     )
@@ -50,9 +57,4 @@ def clip_global_norm(config: Any) -> optax.GradientTransformation:
 
 def clip_element(config: Any) -> optax.GradientTransformation:
     """Clip every element to `[-max_abs, max_abs]`."""
-
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        limit = config.max_abs
-        return jax.tree.map(lambda u: u.clip(-limit, limit), updates), state
-
-    return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
+    return optax.clip(config.max_abs)

@@ -33,17 +33,25 @@ class Experience(NamedTuple):
 
 
 class Ring(NamedTuple):
-    """The stored rows, `[rows, E, ...]`, and the side store, `[side, E, ...]`."""
+    """The stored rows, and the side store of final observations.
+
+    Numbers of one kind share an array: a sample then needs one gather per kind.
+
+    Attributes:
+        obs: Observations acted on, `[rows, E, ...]`.
+        floats: `r_t` and `rho`, `[rows, E, 2]`.
+        ints: `a_tm1`, `terminated`, `truncated`, and the side row of a truncated
+            row's final observation, `[rows, E, 4]`.
+        final_obs: Final observations of truncated episodes, `[side, E, ...]`; None if
+            episodes are never truncated.
+        truncations: Truncations so far, `[E]`; None likewise.
+    """
 
     obs: jax.Array
-    a_tm1: jax.Array
-    r_t: jax.Array
-    terminated: jax.Array
-    truncated: jax.Array
-    rho: jax.Array
-    final_at: jax.Array | None  # Where a truncated row's final observation is, [rows, E].
-    final_obs: jax.Array | None  # [side, E, ...]
-    truncations: jax.Array | None  # Truncations so far, [E].
+    floats: jax.Array
+    ints: jax.Array
+    final_obs: jax.Array | None
+    truncations: jax.Array | None
 
 
 class Size(NamedTuple):
@@ -67,9 +75,7 @@ class Size(NamedTuple):
         return (self.rows - self.num_steps) * self.num_envs
 
 
-def sizes(
-    capacity: int, num_envs: int, num_steps: int, time_limit: int | None
-) -> Size:
+def sizes(capacity: int, num_envs: int, num_steps: int, time_limit: int | None) -> Size:
     """Static sizes of a ring that keeps at least `capacity` transitions.
 
     Args:
@@ -79,6 +85,10 @@ def sizes(
             the newest observation.
         time_limit: Fewest steps between two truncations of one environment; None
             if episodes are never truncated.
+
+    Example:
+        >>> sizes(1000, num_envs=4, num_steps=5, time_limit=100)
+        Size(rows=255, num_envs=4, num_steps=5, side=4)
     """
     blocks = math.ceil(capacity / (num_envs * num_steps)) + 1
     rows = blocks * num_steps
@@ -93,12 +103,8 @@ def create(size: Size, obs: jax.Array, dtype: Any) -> Ring:
     side = size.side > 0
     return Ring(
         obs=frames,
-        a_tm1=jnp.zeros(grid, jnp.int32),
-        r_t=jnp.zeros(grid, dtype),
-        terminated=jnp.zeros(grid, bool),
-        truncated=jnp.zeros(grid, bool),
-        rho=jnp.ones(grid, dtype),
-        final_at=jnp.zeros(grid, jnp.int32) if side else None,
+        floats=jnp.zeros((*grid, 2), dtype),
+        ints=jnp.zeros((*grid, 4), jnp.int32),
         final_obs=jnp.zeros((size.side, *obs.shape), obs.dtype) if side else None,
         truncations=jnp.zeros(size.num_envs, jnp.int32) if side else None,
     )
@@ -117,35 +123,35 @@ def add(
         obs: Observations to act on next, `[E, ...]`.
     """
     row = time % size.rows
-    ring = ring._replace(
-        obs=_write(ring.obs, new.s_tm1, row),
-        a_tm1=_write(ring.a_tm1, new.a_tm1, row),
-        r_t=_write(ring.r_t, new.r_t, row),
-        terminated=_write(ring.terminated, new.terminated, row),
-        truncated=_write(ring.truncated, new.truncated, row),
-        rho=_write(ring.rho, new.rho, row),
-    )
     head = (time + size.num_steps) % size.rows
-    ring = ring._replace(obs=_write(ring.obs, obs[None], head))
-    return ring if ring.final_obs is None else _add_final(ring, size, row, new)
+    ring, side_row = _add_final(ring, size, new)
+    ints = (new.a_tm1, new.terminated, new.truncated, side_row)
+    frames = _write(ring.obs, new.s_tm1, row)
+    return ring._replace(
+        obs=_write(frames, obs[None], head),
+        floats=_write(ring.floats, jnp.stack((new.r_t, new.rho), -1), row),
+        ints=_write(ring.ints, _stacked_ints(ints), row),
+    )
+
+
+def _stacked_ints(fields: tuple[jax.Array, ...]) -> jax.Array:
+    return jnp.stack([field.astype(jnp.int32) for field in fields], -1)
 
 
 def _write(rows: jax.Array, new: jax.Array, row: jax.Array) -> jax.Array:
     return jax.lax.dynamic_update_slice_in_dim(rows, new.astype(rows.dtype), row, 0)
 
 
-def _add_final(ring: Ring, size: Size, row: jax.Array, new: Experience) -> Ring:
-    """Keep the final observations of the truncated episodes among the new rows."""
-    assert ring.final_obs is not None and ring.final_at is not None
+def _add_final(ring: Ring, size: Size, new: Experience) -> tuple[Ring, jax.Array]:
+    """Keep the final observations of truncated episodes; their side rows `[T, E]`."""
+    if ring.final_obs is None or ring.truncations is None:
+        return ring, jnp.zeros_like(new.a_tm1)
     count = ring.truncations + jnp.cumsum(new.truncated, 0, dtype=jnp.int32)
-    at = (count - 1) % size.side
-    target = jnp.where(new.truncated, at, size.side)  # Out of range: dropped.
+    side_row = (count - 1) % size.side
+    target = jnp.where(new.truncated, side_row, size.side)  # Out of range: dropped.
     column = jnp.broadcast_to(jnp.arange(size.num_envs), target.shape)
-    return ring._replace(
-        final_obs=ring.final_obs.at[target, column].set(new.s_t, mode="drop"),
-        final_at=_write(ring.final_at, at, row),
-        truncations=count[-1],
-    )
+    kept = ring.final_obs.at[target, column].set(new.s_t, mode="drop")
+    return ring._replace(final_obs=kept, truncations=count[-1]), side_row
 
 
 def available(size: Size, time: jax.Array) -> jax.Array:
@@ -158,35 +164,43 @@ def draw_uniform(
 ) -> jax.Array:
     """Slots of uniformly drawn transitions, with replacement, `[batch_size]`.
 
-    A slot is `row * num_envs + column`.
+    A slot is `row * num_envs + column`. The remainder of 32 random bits favours some
+    transitions by less than one part in `2**32 / available`.
     """
-    draw = jax.random.randint(key, (batch_size,), 0, available(size, time))
+    count = available(size, time).astype(jnp.uint32)
+    draw = (jax.random.bits(key, (batch_size,)) % count).astype(jnp.int32)
     age, column = draw // size.num_envs, draw % size.num_envs
     row = (time - 1 - age) % size.rows
     return row * size.num_envs + column
 
 
 def take(ring: Ring, size: Size, slots: jax.Array) -> Experience:
-    """The transitions in these slots, `[B, ...]`."""
-    row, column = slots // size.num_envs, slots % size.num_envs
-    truncated = ring.truncated[row, column]
+    """The transitions in these slots, `[B, ...]`.
+
+    `s_t` of a terminated transition is the next episode's first observation.
+    """
+    frames, count = _flat(ring.obs), size.rows * size.num_envs
+    floats, ints = _flat(ring.floats)[slots], _flat(ring.ints)[slots]
+    s_t = frames[(slots + size.num_envs) % count]
+    truncated = ints[:, 2].astype(bool)
+    if ring.final_obs is not None:
+        mask = truncated.reshape(truncated.shape + (1,) * (s_t.ndim - 1))
+        s_t = jnp.where(mask, ring.final_obs[ints[:, 3], slots % size.num_envs], s_t)
     return Experience(
-        s_tm1=ring.obs[row, column],
-        a_tm1=ring.a_tm1[row, column],
-        r_t=ring.r_t[row, column],
-        s_t=_next_obs(ring, size, row, column, truncated),
-        terminated=ring.terminated[row, column],
+        s_tm1=frames[slots],
+        a_tm1=ints[:, 0],
+        r_t=floats[:, 0],
+        s_t=s_t,
+        terminated=ints[:, 1].astype(bool),
         truncated=truncated,
-        rho=ring.rho[row, column],
+        rho=floats[:, 1],
     )
 
 
-def _next_obs(
-    ring: Ring, size: Size, row: jax.Array, column: jax.Array, truncated: jax.Array
-) -> jax.Array:
-    following = ring.obs[(row + 1) % size.rows, column]
-    if ring.final_obs is None or ring.final_at is None:
-        return following
-    final = ring.final_obs[ring.final_at[row, column], column]
-    mask = truncated.reshape(truncated.shape + (1,) * (following.ndim - 1))
-    return jnp.where(mask, final, following)
+def _flat(rows: jax.Array) -> jax.Array:
+    """`[rows, E, ...]` as `[slots, ...]`.
+
+    Reading through this shape also keeps XLA from fusing the preceding write into the
+    read, for which it would copy the whole ring at every iteration.
+    """
+    return rows.reshape(-1, *rows.shape[2:])

@@ -21,7 +21,8 @@ class Memory(NamedTuple):
     Attributes:
         ring: The transitions.
         tree: Their priorities, to the power of the exponent; None when uniform.
-        largest: Running maximum of the priorities; new transitions get it.
+        largest: Running maximum of the priorities to the power of the exponent, 1 at
+            first; new transitions get it.
     """
 
     ring: Ring
@@ -67,7 +68,7 @@ def add(
 def sample(
     memory: Memory, size: Size, time: jax.Array, key: jax.Array, config: Any
 ) -> Sample:
-    """Draw `training.batch_size` transitions after `time` steps."""
+    """Draw `training.batch_size` transitions after `time` steps, which are >= 1."""
     batch_size = config.training.batch_size
     if memory.tree is None:
         slots = buffer.draw_uniform(key, size, time, batch_size)
@@ -89,12 +90,16 @@ def _importance(
 
 
 def prioritise(memory: Memory, slots: jax.Array, signals: Any, config: Any) -> Memory:
-    """Give the transitions in `slots` the priorities that their signals deserve."""
+    """Give the transitions in `slots` the priorities that their signals deserve.
+
+    One that is negative or not finite counts as the largest seen so far.
+    """
     if memory.tree is None or memory.largest is None:
         return memory
     priority = register.get("priority", config.replay.priority)(signals, config)
     powered = priority**config.replay.exponent
-    powered = jnp.where(jnp.isfinite(powered), powered, memory.largest)
+    usable = jnp.isfinite(powered) & (powered >= 0)
+    powered = jnp.where(usable, powered, memory.largest)
     return memory._replace(
         tree=blocked_sums.put(memory.tree, slots, powered),
         largest=jnp.maximum(memory.largest, jnp.max(powered)),

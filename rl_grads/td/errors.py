@@ -14,8 +14,8 @@ def td_error(v_tm1: Scalar, r_t: Scalar, discount_t: Scalar, v_t: Scalar) -> jax
     """The TD(0) error of a state value (Sutton & Barto 2018, eq. 6.5).
 
     Example:
-        >>> float(td_error(0.5, 1.0, 0.9, 2.0))
-        2.3
+        >>> float(td_error(0.5, 1.0, 0.75, 2.0))
+        2.0
     """
     return jnp.asarray(r_t + discount_t * v_t - v_tm1)
 

@@ -21,14 +21,28 @@ Loss = Callable[[Any, Any, Transition, Any], tuple[jax.Array, Signals]]
 
 
 def squared(td_error: jax.Array, transition: Transition) -> tuple[jax.Array, Signals]:
-    """`0.5 * rho * td_error**2`, with the TD error as the signal."""
+    """`0.5 * rho * td_error**2`, with the TD error as the signal; for your own losses.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> value, signals = squared(jnp.array(3.0), SimpleNamespace(rho=0.5))
+        >>> float(value), float(signals.td_error)
+        (2.25, 3.0)
+    """
     return 0.5 * transition.rho * jnp.square(td_error), Signals(td_error)
 
 
 def td(network: Any) -> Loss:
-    """TD(0) value prediction (Sutton 1988); `network` maps s to one value."""
+    """TD(0) value prediction (Sutton 1988); `network` maps s to `[1]`.
 
-    def loss(params, bootstrap_params, transition, config):
+    Example:
+        >>> import flax.linen as nn
+        >>> loss = td(nn.Dense(1, use_bias=False))
+    """
+
+    def loss(
+        params: Any, bootstrap_params: Any, transition: Transition, config: Any
+    ) -> tuple[jax.Array, Signals]:
         v_tm1 = network.apply(params, transition.s_tm1)[0]
         v_t = network.apply(bootstrap_params, transition.s_t)[0]
         error = errors.td_error(v_tm1, transition.r_t, transition.discount_t, v_t)
@@ -40,11 +54,14 @@ def td(network: Any) -> Loss:
 def td_with_stop(network: Any) -> Loss:
     """TD(0) as tutorials write it: `stop_gradient` around the target in the loss.
 
+    `bootstrap_params` is not used; `params` bootstrap, so there is no target network.
     Its first derivative equals that of `td` at `bootstrap_params = params`. An outer
     derivative through such an update is silently wrong; use `td` for meta-gradients.
     """
 
-    def loss(params, bootstrap_params, transition, config):
+    def loss(
+        params: Any, bootstrap_params: Any, transition: Transition, config: Any
+    ) -> tuple[jax.Array, Signals]:
         v_tm1 = network.apply(params, transition.s_tm1)[0]
         v_t = network.apply(params, transition.s_t)[0]
         target = jax.lax.stop_gradient(transition.r_t + transition.discount_t * v_t)
@@ -56,7 +73,9 @@ def td_with_stop(network: Any) -> Loss:
 def q_learning(network: Any) -> Loss:
     """Q-learning: bootstrap on the greedy value (Watkins 1989)."""
 
-    def loss(params, bootstrap_params, transition, config):
+    def loss(
+        params: Any, bootstrap_params: Any, transition: Transition, config: Any
+    ) -> tuple[jax.Array, Signals]:
         error = errors.q_learning_error(
             network.apply(params, transition.s_tm1),
             transition.a_tm1,
@@ -72,7 +91,9 @@ def q_learning(network: Any) -> Loss:
 def double_q_learning(network: Any) -> Loss:
     """Double Q-learning (van Hasselt et al. 2016): the online network selects."""
 
-    def loss(params, bootstrap_params, transition, config):
+    def loss(
+        params: Any, bootstrap_params: Any, transition: Transition, config: Any
+    ) -> tuple[jax.Array, Signals]:
         error = errors.double_q_learning_error(
             network.apply(params, transition.s_tm1),
             transition.a_tm1,
@@ -87,9 +108,16 @@ def double_q_learning(network: Any) -> Loss:
 
 
 def sarsa(network: Any) -> Loss:
-    """SARSA: bootstrap on an action drawn from the behaviour policy in `s_t`."""
+    """SARSA: bootstrap on `a_t`, drawn from the behaviour policy in `s_t`.
 
-    def loss(params, bootstrap_params, transition, config):
+    The loss raises a ValueError for a transition without `a_t`.
+    """
+
+    def loss(
+        params: Any, bootstrap_params: Any, transition: Transition, config: Any
+    ) -> tuple[jax.Array, Signals]:
+        if transition.a_t is None:
+            raise ValueError("sarsa: expected transitions with a_t, got a_t=None")
         error = errors.sarsa_error(
             network.apply(params, transition.s_tm1),
             transition.a_tm1,
@@ -104,9 +132,15 @@ def sarsa(network: Any) -> Loss:
 
 
 def expected_sarsa(network: Any) -> Loss:
-    """Expected SARSA under the behaviour policy of the bootstrap network."""
+    """Expected SARSA (van Seijen et al. 2009) under the behaviour policy.
 
-    def loss(params, bootstrap_params, transition, config):
+    The policy is that of the bootstrap network: with a target network it lags behind
+    the one that acts, but no derivative in `params` passes through it.
+    """
+
+    def loss(
+        params: Any, bootstrap_params: Any, transition: Transition, config: Any
+    ) -> tuple[jax.Array, Signals]:
         q_t = network.apply(bootstrap_params, transition.s_t)
         error = errors.expected_sarsa_error(
             network.apply(params, transition.s_tm1),

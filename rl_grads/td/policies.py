@@ -15,8 +15,8 @@ def epsilon_greedy(q: jax.Array, policy: Any) -> jax.Array:
 
     Example:
         >>> from types import SimpleNamespace
-        >>> epsilon_greedy(jnp.array([1.0, 2.0]), SimpleNamespace(epsilon=0.2)).tolist()
-        [0.10000000149011612, 0.9000000357627869]
+        >>> epsilon_greedy(jnp.array([1.0, 2.0]), SimpleNamespace(epsilon=0.5)).tolist()
+        [0.25, 0.75]
     """
     best = (q == jnp.max(q)).astype(q.dtype)
     greedy = best / jnp.sum(best)
@@ -24,12 +24,23 @@ def epsilon_greedy(q: jax.Array, policy: Any) -> jax.Array:
 
 
 def softmax(q: jax.Array, policy: Any) -> jax.Array:
-    """Boltzmann probabilities, `softmax(q / temperature)` (S&B 2018, section 13.1)."""
+    """Boltzmann probabilities, `softmax(q / temperature)` (S&B 2018, section 13.1).
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> softmax(jnp.zeros(4), SimpleNamespace(temperature=3.0)).tolist()
+        [0.25, 0.25, 0.25, 0.25]
+    """
     return jax.nn.softmax(q / policy.temperature)
 
 
 def uniform(q: jax.Array, policy: Any) -> jax.Array:
-    """Every action with the same probability."""
+    """Every action with the same probability.
+
+    Example:
+        >>> uniform(jnp.array([1.0, 2.0]), None).tolist()
+        [0.5, 0.5]
+    """
     return jnp.full_like(q, 1 / q.shape[-1])
 
 
@@ -37,16 +48,30 @@ POLICIES = {"epsilon_greedy": epsilon_greedy, "softmax": softmax, "uniform": uni
 
 
 def probabilities(q: jax.Array, policy: Any) -> jax.Array:
-    """Probabilities under the policy that `policy.name` chooses, constants in q.
+    """Probabilities `[num_actions]` under the policy that `policy.name` chooses.
 
-    A behaviour policy is where data comes from, not a path for gradients.
+    Nothing is stopped: an outer derivative in epsilon or the temperature is exact.
+
+    Example:
+        >>> from rl_grads.agents.schema import BehaviourPolicy
+        >>> probabilities(jnp.array([1.0, 2.0]), BehaviourPolicy("uniform")).tolist()
+        [0.5, 0.5]
     """
-    return jax.lax.stop_gradient(POLICIES[policy.name](q, policy))
+    return POLICIES[policy.name](q, policy)
 
 
 def sample(key: jax.Array, q: jax.Array, policy: Any) -> jax.Array:
-    """Draw one action from the policy, an int32 scalar."""
+    """Draw one action from the policy, an int32 scalar.
+
+    An action of probability zero is never drawn.
+
+    Example:
+        >>> from rl_grads.agents.schema import BehaviourPolicy
+        >>> greedy = BehaviourPolicy(epsilon=0.0)
+        >>> int(sample(jax.random.key(0), jnp.array([1.0, 3.0, 2.0]), greedy))
+        1
+    """
     cumulative = jnp.cumsum(probabilities(q, policy))
     point = jax.random.uniform(key, (), q.dtype) * cumulative[-1]
-    index = jnp.searchsorted(cumulative, point, side="right")
-    return jnp.minimum(index, q.shape[-1] - 1).astype(jnp.int32)
+    index = jnp.sum(cumulative <= point, dtype=jnp.int32)
+    return jnp.minimum(index, q.shape[-1] - 1)

@@ -13,6 +13,7 @@ import numpy as np
 import rich.console
 import rich.progress
 import rich.table
+import rich.text
 
 _RETURNS = ("evaluation/return", "training/return")
 _REDRAW_SECONDS = 0.2
@@ -161,27 +162,21 @@ def result_table(
 
     Args:
         summary: Final metrics are its entries with a list `members` (see
-            `rl_grads.analysis.statistics.summarise`); `diverged` is the list of
-            members that diverged, or their number.
+            `rl_grads.analysis.statistics.summarise`); `diverged` has an entry for
+            every member that diverged.
         paths: What the run wrote.
 
     Returns:
         Something for `rich.console.Console.print`.
     """
     table = rich.table.Table("metric", "mean", "IQM", "members", "diverged")
-    diverged = summary.get("diverged", 0)
-    count = diverged if isinstance(diverged, int) else len(diverged)
+    count = len(summary.get("diverged", ()))
     for name, value in summary.items():
         if isinstance(value, Mapping) and "members" in value:
             cells = (_estimate(value.get("mean")), _estimate(value.get("iqm")))
             table.add_row(name, *cells, str(len(value["members"])), str(count))
-    return rich.console.Group(table, *(_path(path) for path in paths))
-
-
-def _path(path: pathlib.Path | str) -> rich.console.RenderableType:
-    import rich.text
-
-    return rich.text.Text(str(path), no_wrap=True, overflow="ignore")
+    lines = (rich.text.Text(str(path), overflow="fold") for path in paths)
+    return rich.console.Group(table, *lines)
 
 
 def _estimate(value: Mapping[str, Any] | None) -> str:

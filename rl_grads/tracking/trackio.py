@@ -39,7 +39,7 @@ class TrackioMirror:
         self._project = run.settings.wandb.project
         self._names = [f"{run.name}-seed{seed}" for seed in run.seeds]
         self._ids = run_ids(run, "trackio", len(run.seeds), resume)
-        self._waiting: list[tuple[str, Sequence[Row]]] = []
+        self._waiting: list[tuple[datetime.datetime, Sequence[Row]]] = []
         self._written = time.monotonic()
         self._store.validate_project_name(self._project)
         if resume and not self._network_disk:
@@ -48,7 +48,7 @@ class TrackioMirror:
 
     def log(self, rows: Sequence[Row]) -> None:
         """Keep the rows of one step and write now and then."""
-        self._waiting.append((_now(), rows))
+        self._waiting.append((datetime.datetime.now(datetime.UTC), rows))
         if time.monotonic() - self._written > _WRITE_SECONDS:
             self._write()
 
@@ -82,8 +82,10 @@ class TrackioMirror:
             log_ids=column("log_id"),
         )
 
-    def _entry(self, timestamp: str, row: Row) -> dict[str, Any]:
+    def _entry(self, time: datetime.datetime, row: Row) -> dict[str, Any]:
         member = row["member"]
+        # The dashboard lists runs by their first time: members in order.
+        timestamp = (time + datetime.timedelta(microseconds=member)).isoformat()
         return {
             "project": self._project,
             "run": self._names[member],
@@ -105,7 +107,3 @@ class TrackioMirror:
             "_Username": None,
         }
         return {**self._run.config, **labels, **hidden}
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat()

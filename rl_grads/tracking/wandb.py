@@ -28,7 +28,7 @@ def has_credentials() -> bool:
         return True
     url = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
     files = [os.environ.get("NETRC"), "~/.netrc", "~/_netrc"]
-    host = urllib.parse.urlsplit(url).hostname
+    host = urllib.parse.urlsplit(url).hostname or url
     return any(host in _netrc_hosts(file) for file in files if file)
 
 
@@ -111,6 +111,8 @@ def _start(run: Run, mode: str, id: str, member: int | None, resume: bool) -> An
     """Start one W&B run beside those that are active already."""
     with IMPORTING:
         import wandb
+
+        wandb.setup(wandb.Settings(silent=True))  # Logging in speaks before `init`.
     settings = run.settings.wandb
     handle = wandb.init(
         entity=settings.entity,
@@ -123,9 +125,9 @@ def _start(run: Run, mode: str, id: str, member: int | None, resume: bool) -> An
         resume="allow" if resume and mode == "online" else None,
         dir=run.directory,
         config=run.config if member is None else _member_config(run, member),
-        mode=mode,
+        mode="online" if mode == "online" else "offline",
         reinit="create_new",
-        settings=wandb.Settings(**_QUIET, root_dir=str(run.directory)),
+        settings=wandb.Settings(**_QUIET),
     )
     handle.define_metric(STEP)
     handle.define_metric("*", step_metric=STEP)

@@ -1,10 +1,19 @@
 """The door of training: whether the parts of a config fit each other."""
 
-from typing import Any
+from typing import Any, NoReturn
 
-from rl_grads.config import ConfigError
-from rl_grads.training.engine import Given
+import jax
+
+from rl_grads.config import ConfigError, nearest, schema_name
+from rl_grads.envs.environment import Environment
+from rl_grads.training.engine import Given, make_agent
 from rl_grads.training.schema import Config
+
+# Built-in losses and the agents whose networks have the outputs that they read.
+_LOSSES = {
+    "prediction": ("td",),
+    "q_learning": ("q_learning", "double_q_learning", "sarsa", "expected_sarsa"),
+}
 
 
 def check(config: Config, given: Given) -> None:
@@ -15,10 +24,13 @@ def check(config: Config, given: Given) -> None:
     """
     _check_lengths(config)
     _check_target(config)
-    _check_environment(config, given)
+    _check_loss(config)
+    environment = _environment(config, given)
+    if given.agent is None:
+        _check_network(config, environment)
 
 
-def _refuse(key: str, value: Any, expected: str) -> None:
+def _refuse(key: str, value: Any, expected: str) -> NoReturn:
     raise ConfigError(f"{key}={value!r}: expected {expected}")
 
 
@@ -48,8 +60,43 @@ def _check_target(config: Config) -> None:
         _refuse("agent.target.period", target.period, expected)
 
 
-def _check_environment(config: Config, given: Given) -> None:
-    if given.environment is None:
-        from rl_grads.envs import make
+def _check_loss(config: Config) -> None:
+    """Refuse a built-in loss of another agent; a user's own loss fits any."""
+    loss, agent = getattr(config.agent, "loss", None), schema_name(config.agent)
+    fitting = _LOSSES.get(agent)
+    if fitting is None or not any(loss in names for names in _LOSSES.values()):
+        return
+    if loss not in fitting:
+        expected = f"a loss of agent={agent}: {', '.join(fitting)}"
+        _refuse("agent.loss", loss, f"{expected}{nearest(str(loss), fitting)}")
 
-        make.check(config.env)
+
+def _environment(config: Config, given: Given) -> Environment:
+    """The environment that training will use."""
+    if given.environment is not None:
+        return given.environment
+    from rl_grads.envs import make
+
+    make.check(config.env)
+    return make.make(config.env)
+
+
+def _check_network(config: Config, environment: Environment) -> None:
+    """Build the agent's state from one observation, in shapes alone."""
+    agent, obs = make_agent(config, environment), environment.observation
+
+    def values(key: jax.Array, obs: jax.Array) -> Any:
+        state = agent.init(key, obs, config)
+        return state.params, agent.value(state.params, obs)
+
+    name = schema_name(config.network)
+    expected = f"a network for observations of shape {obs.shape}"
+    try:
+        params, _ = jax.eval_shape(values, jax.random.key(0), obs)
+    except ConfigError:
+        raise
+    except (TypeError, ValueError, IndexError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ConfigError(f"network={name}: expected {expected} ({reason})") from error
+    if any(0 in leaf.shape for leaf in jax.tree.leaves(params)):
+        raise ConfigError(f"network={name}: expected {expected} (nothing is left)")

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from rl_grads.agents.agent import Agent
+from rl_grads.envs.chain_answers import target_model
 from rl_grads.envs.environment import Environment
 from rl_grads.training.loop import MemberState, Parts
 
@@ -94,8 +95,10 @@ def value_error(parts: Parts, params: Any) -> jax.Array:
     """
     chain = parts.environment.exact
     dtype = jnp.result_type(float)
+    transition, reward = (jnp.asarray(x, dtype) for x in target_model(chain))
+    system = jnp.eye(len(reward)) - parts.config.agent.discount * transition
+    exact = jnp.linalg.solve(system, reward)
     obs = jnp.asarray(chain.features, dtype)
     estimate = jax.vmap(parts.agent.value, (None, 0))(params, obs)
-    error = jnp.square(estimate - chain.values)
-    weight = jnp.asarray(chain.distribution, dtype)
-    return jnp.sqrt(jnp.sum(jnp.where(weight > 0, weight * error, 0.0)))
+    square = jnp.square(jnp.where(chain.terminal, 0.0, estimate - exact))
+    return jnp.sqrt(jnp.asarray(chain.distribution, dtype) @ square)

@@ -11,11 +11,14 @@ import jax
 import jax.numpy as jnp
 
 from rl_grads import config as configs
-from rl_grads.agents.agent import Agent, AgentState
+from rl_grads.agents.agent import Agent, AgentState, Update
 from rl_grads.envs.environment import Environment
 from rl_grads.replay import buffer, memory
 from rl_grads.replay.buffer import Experience
 from rl_grads.td.transition import Transition
+
+
+Metrics = dict[str, jax.Array]
 
 
 class Episodes(NamedTuple):
@@ -101,6 +104,28 @@ def _memory(parts: Parts, obs: jax.Array) -> memory.Memory | None:
 # ------------------------------------------------------------------------ collecting
 
 
+class Keys(NamedTuple):
+    """PRNG keys of one iteration: to act and to step `[T, E]`, to learn `[U]`."""
+
+    act: jax.Array
+    step: jax.Array
+    learn: jax.Array
+
+
+def iteration_keys(key: jax.Array, time: jax.Array, training: Any) -> Keys:
+    """All keys of the iteration at `time`, by one split: splits are not cheap."""
+    grid = (training.num_steps, training.num_envs)
+    count = grid[0] * grid[1]
+    keys = jax.random.split(
+        jax.random.fold_in(key, time), 2 * count + training.updates_per_iteration
+    )
+    return Keys(
+        act=keys[:count].reshape(grid),
+        step=keys[count : 2 * count].reshape(grid),
+        learn=keys[2 * count :],
+    )
+
+
 def _uniform_behaviour(environment: Environment) -> Callable[..., Any]:
     def behaviour(key: jax.Array, state: Any) -> tuple[jax.Array, jax.Array]:
         action = jax.random.randint(key, (), 0, environment.num_actions)
@@ -120,21 +145,17 @@ def choose(
 
 
 def collect(
-    parts: Parts, member: MemberState, key: jax.Array
+    parts: Parts, member: MemberState, keys: Keys
 ) -> tuple[MemberState, Experience, Finished]:
     """Act for `num_steps` in every environment; experience is `[T, E, ...]`."""
-    training = parts.config.training
 
-    def one(agent: AgentState, key: jax.Array, state: Any, obs: jax.Array) -> Any:
-        key_act, key_step = jax.random.split(key)
-        action, rho = choose(parts, agent, key_act, obs, state)
-        state, step = parts.environment.step(key_step, state, action)
-        return action, rho, state, step
+    def one(agent: AgentState, act: Any, step: Any, state: Any, obs: Any) -> Any:
+        action, rho = choose(parts, agent, act, obs, state)
+        return action, rho, *parts.environment.step(step, state, action)
 
-    def step(member: MemberState, key: jax.Array) -> tuple[MemberState, Any]:
-        keys = jax.random.split(key, training.num_envs)
-        action, rho, state, out = jax.vmap(one, (None, 0, 0, 0))(
-            member.agent, keys, member.environment, member.obs
+    def step(member: MemberState, keys: Any) -> tuple[MemberState, Any]:
+        action, rho, state, out = jax.vmap(one, (None, 0, 0, 0, 0))(
+            member.agent, *keys, member.environment, member.obs
         )
         experience = Experience(
             s_tm1=member.obs,
@@ -149,8 +170,8 @@ def collect(
         moved = member._replace(environment=state, obs=out.obs, episodes=episodes)
         return moved, (experience, finished)
 
-    keys = jax.random.split(key, training.num_steps)
-    member, (experience, finished) = jax.lax.scan(step, member, keys)
+    each = (keys.act, keys.step)
+    member, (experience, finished) = jax.lax.scan(step, member, each)
     return member, experience, jax.tree.map(lambda x: x.sum(0), finished)
 
 
@@ -182,39 +203,43 @@ def transition(experience: Experience, config: Any) -> Transition:
 
 
 def learn(
-    parts: Parts, member: MemberState, time: jax.Array, key: jax.Array, new: Experience
-) -> tuple[MemberState, dict[str, jax.Array]]:
-    """The updates of one iteration; metrics are their means."""
-    if member.memory is None:
+    parts: Parts, member: MemberState, time: jax.Array, keys: jax.Array, new: Experience
+) -> tuple[MemberState, Metrics]:
+    """The updates of one iteration, from replay or from what just happened.
+
+    Metrics are means over the updates. Online, new transitions `[T, E]` are one batch
+    in order of time.
+    """
+    if member.memory is None or parts.size is None:
         flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), new)
-        return _update(parts, member, flat, None)[:2]
-    keys = jax.random.split(key, parts.config.training.updates_per_iteration)
+        agent, report = _update(parts, member.agent, flat, None)
+        return member._replace(agent=agent), report.metrics
+    size, stored = parts.size, member.memory
 
-    def step(member: MemberState, key: jax.Array) -> tuple[MemberState, Any]:
-        return _replay_update(parts, member, time, key)
+    def step(carry: Any, key: jax.Array) -> Any:
+        # The ring is only read here, so it does not ride in the carry.
+        agent, tree, largest = carry
+        kept = stored._replace(tree=tree, largest=largest)
+        drawn = memory.sample(kept, size, time, key, parts.config)
+        agent, report = _update(parts, agent, drawn.experience, drawn.weights)
+        kept = memory.prioritise(kept, drawn.slots, report.signals, parts.config)
+        return (agent, kept.tree, kept.largest), report.metrics
 
-    member, metrics = jax.lax.scan(step, member, keys)
-    return member, jax.tree.map(lambda x: x.mean(0), metrics)
-
-
-def _replay_update(
-    parts: Parts, member: MemberState, time: jax.Array, key: jax.Array
-) -> tuple[MemberState, dict[str, jax.Array]]:
-    assert member.memory is not None and parts.size is not None
-    drawn = memory.sample(member.memory, parts.size, time, key, parts.config)
-    member, metrics, signals = _update(parts, member, drawn.experience, drawn.weights)
-    kept = memory.prioritise(member.memory, drawn.slots, signals, parts.config)
-    return member._replace(memory=kept), metrics
+    start = (member.agent, stored.tree, stored.largest)
+    (agent, tree, largest), metrics = jax.lax.scan(step, start, keys)
+    kept = stored._replace(tree=tree, largest=largest)
+    means = jax.tree.map(lambda x: x.mean(0), metrics)
+    return member._replace(agent=agent, memory=kept), means
 
 
 def _update(
-    parts: Parts, member: MemberState, batch: Experience, weights: jax.Array | None
-) -> tuple[MemberState, dict[str, jax.Array], Any]:
+    parts: Parts, agent: AgentState, batch: Experience, weights: jax.Array | None
+) -> tuple[AgentState, Update]:
     # Ordinary training never differentiates through an update: the one stop is here.
-    agent = jax.lax.stop_gradient(member.agent)
-    batch_t = transition(batch, parts.config)
-    agent, report = parts.agent.update(agent, batch_t, weights, parts.config)
-    return member._replace(agent=agent), report.metrics, report.signals
+    agent = jax.lax.stop_gradient(agent)
+    return parts.agent.update(
+        agent, transition(batch, parts.config), weights, parts.config
+    )
 
 
 # ------------------------------------------------------------------------- iterations
@@ -222,24 +247,24 @@ def _update(
 
 def iterate(
     parts: Parts, member: MemberState, time: jax.Array
-) -> tuple[MemberState, dict[str, jax.Array], Finished]:
-    """One iteration: collect, store, learn; frozen members keep their agent."""
+) -> tuple[MemberState, Metrics, Finished]:
+    """One iteration: collect, store, learn; members that stopped keep their agent."""
     training = parts.config.training
     progress = time * (training.num_envs / training.total_steps)
     parts = parts._replace(config=configs.anneal(parts.config, progress))
-    before, active = member.agent, _is_active(member, training)
-    key_collect, key_learn = jax.random.split(jax.random.fold_in(member.key, time))
-    member, new, finished = collect(parts, member, key_collect)
-    member = _store(parts, member, time, new)
+    keys = iteration_keys(member.key, time, training)
+    moved, new, finished = collect(parts, member, keys)
+    moved = store(parts, moved, time, new)
     after = time + training.num_steps
-    member, metrics = learn(parts, member, after, key_learn, new)
-    member = _guard(member, before, active, metrics, after * training.num_envs, parts)
-    return member, metrics, finished
+    learnt, metrics = learn(parts, moved, after, keys.learn, new)
+    env_steps = after * training.num_envs
+    return _guard(learnt, member, metrics, env_steps, training), metrics, finished
 
 
-def _store(
+def store(
     parts: Parts, member: MemberState, time: jax.Array, new: Experience
 ) -> MemberState:
+    """Put new transitions into the replay memory, where there is one."""
     if member.memory is None or parts.size is None:
         return member
     kept = memory.add(member.memory, parts.size, time, new, member.obs)
@@ -256,24 +281,22 @@ def _is_active(member: MemberState, training: Any) -> jax.Array:
 
 
 def _guard(
-    member: MemberState,
-    before: AgentState,
-    active: jax.Array,
-    metrics: dict[str, jax.Array],
+    new: MemberState,
+    old: MemberState,
+    metrics: Metrics,
     env_steps: jax.Array,
-    parts: Parts,
+    training: Any,
 ) -> MemberState:
     """Note the first non-finite gradient; keep the agent of a member that stopped."""
-    training = parts.config.training
-    finite = jnp.isfinite(metrics["gradient/norm"])
-    first = active & ~finite & (member.diverged_at < 0)
-    diverged_at = jnp.where(first, env_steps, member.diverged_at).astype(jnp.int32)
-    member = member._replace(diverged_at=diverged_at)
+    active, finite = _is_active(old, training), jnp.isfinite(metrics["gradient/norm"])
+    first = active & ~finite & (old.diverged_at < 0)
+    diverged_at = jnp.where(first, env_steps, old.diverged_at).astype(jnp.int32)
+    new = new._replace(diverged_at=diverged_at)
     if not training.nonfinite_guard and training.total_episodes is None:
-        return member
+        return new
     move = active & finite if training.nonfinite_guard else active
-    agent = jax.tree.map(lambda new, old: jnp.where(move, new, old), member.agent, before)
-    return member._replace(agent=agent)
+    agent = jax.tree.map(lambda n, o: jnp.where(move, n, o), new.agent, old.agent)
+    return new._replace(agent=agent)
 
 
 class _Totals(NamedTuple):
@@ -321,9 +344,9 @@ def warm_up(
 
     def step(_: Any, carry: tuple[jax.Array, MemberState]) -> Any:
         time, member = carry
-        key = jax.random.split(jax.random.fold_in(member.key, time))[0]
-        member, new, _ = collect(parts, member, key)
-        member = _store(parts, member, time, new)
+        keys = iteration_keys(member.key, time, parts.config.training)
+        member, new, _ = collect(parts, member, keys)
+        member = store(parts, member, time, new)
         return time + parts.config.training.num_steps, member
 
     return jax.lax.fori_loop(0, iterations, step, (time, member))[1]

@@ -1,0 +1,136 @@
+"""The door of the command line: what is refused before a file is written."""
+
+import pathlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from rl_grads.cli import compose
+from rl_grads.config import ConfigError
+
+_TRUSTED = ("hydra.", "hydra_plugins.", "logging.", "colorlog.")
+_CALLS = ("_target_", "()", "class")
+
+
+def check(request: compose.Request, fits: Callable[[Any], None]) -> None:
+    """Refuse a command line that cannot work.
+
+    Args:
+        request: The command line.
+        fits: Refuses a config whose parts do not fit each other.
+
+    Raises:
+        ConfigError: And what Hydra and OmegaConf raise; see `errors.explain`.
+    """
+    if not (request.runs or request.flags.cfg == "job"):
+        return
+    with compose.composer(request) as composed:
+        if request.multirun:
+            _check_sweep(request, composed)
+        else:
+            _check_run(request, composed, fits)
+
+
+def _check_run(
+    request: compose.Request, composed: compose.Compose, fits: Callable[[Any], None]
+) -> None:
+    whole = composed(request.flags.overrides, False)
+    refuse_code(whole.hydra)
+    config = compose.to_config(compose.without_hydra(whole))
+    if request.runs:
+        fits(config)
+        _check_directory("hydra.run.dir", whole)
+
+
+def _check_sweep(request: compose.Request, composed: compose.Compose) -> None:
+    whole = composed(request.flags.overrides, True)
+    refuse_code(whole.hydra)
+    if whole.hydra.sweeper._target_.endswith(".BasicSweeper"):
+        params = whole.hydra.sweeper.get("params") or {}
+        swept = [f"{key}={value}" for key, value in params.items()]
+        check_seeds(points([*swept, *request.flags.overrides]), composed)
+    _check_directory("hydra.sweep.dir", whole)
+
+
+def _check_directory(key: str, whole: DictConfig) -> None:
+    """Make the directory and try to write in it."""
+    path = pathlib.Path(str(OmegaConf.select(whole, key)))
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        expected = f"expected a directory that can be written ({reason})"
+        raise ConfigError(f"{key}={path}: {expected}") from error
+
+
+# ------------------------------------------------------------------------ foreign code
+
+
+def refuse_code(node: DictConfig) -> None:
+    """Refuse a Hydra section that would call anything but Hydra and logging.
+
+    A config is data: code is named on the command line, by `--plugin`.
+
+    Raises:
+        ConfigError: Names the key and what it would call.
+    """
+    for key in node.get("callbacks") or {}:
+        raise ConfigError(f"hydra.callbacks.{key}: expected no callbacks in a config")
+    for path, name in _calls(node, "hydra"):
+        if not name.startswith(_TRUSTED):
+            expected = "expected a class of Hydra, of a Hydra plugin or of logging"
+            raise ConfigError(f"{path}={name}: {expected}")
+
+
+def _calls(node: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Every dotted name below a node that something would import and call."""
+    if isinstance(node, DictConfig) and not node._is_none():
+        for key in node:
+            inner = None if OmegaConf.is_missing(node, key) else node._get_node(key)
+            if key in _CALLS and inner is not None:
+                yield f"{path}.{key}", str(node[key])
+            yield from _calls(inner, f"{path}.{key}")
+    elif isinstance(node, ListConfig):
+        for index in range(len(node)):
+            yield from _calls(node._get_node(index), f"{path}[{index}]")
+
+
+# ------------------------------------------------------------------------------- seeds
+
+
+def points(overrides: Sequence[str]) -> list[list[str]]:
+    """The overrides of every point of a sweep."""
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    own = [one for one in parsed if not one.is_hydra_override()]
+    return BasicSweeper.split_arguments(own, None)[0]
+
+
+def check_seeds(all_points: Sequence[Sequence[str]], composed: compose.Compose) -> None:
+    """Refuse points that differ in their seeds alone and have a seed in common.
+
+    Such a seed would be trained twice and counted as two.
+
+    Raises:
+        ConfigError: Names both ranges.
+    """
+    alike: dict[tuple[str, ...], list[Sequence[str]]] = {}
+    for point in all_points:
+        rest = tuple(o for o in point if not o.startswith(("seed=", "seeds=")))
+        alike.setdefault(rest, []).append(point)
+    for group in alike.values():
+        if len(group) > 1:
+            _check_disjoint([composed(point, False) for point in group])
+
+
+def _check_disjoint(configs: Sequence[DictConfig]) -> None:
+    ranges = sorted((c.seed, c.seed + c.seeds - 1) for c in configs)
+    for (first, last), (start, stop) in zip(ranges, ranges[1:], strict=False):
+        if start <= last:
+            expected = f"expected ranges without a common seed ({first} to {last}"
+            raise ConfigError(f"seed={start}: {expected}, {start} to {stop})")

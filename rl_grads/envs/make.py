@@ -1,0 +1,130 @@
+"""From a config to an environment: suites, registered names, wrappers."""
+
+from rl_grads import register
+from rl_grads.config import ConfigError, nearest
+from rl_grads.envs.environment import Environment
+from rl_grads.envs.schema import Env
+from rl_grads.envs.wrappers import wrap
+
+_SUITES = ("gymnax", "gymnasium", "chain")
+
+
+def make(config: Env) -> Environment:
+    """The environment of a config, in its wrappers.
+
+    Callable inside a trace: numbers in `config.params` and `config.wrappers` may be
+    tracers. The costly static part of an environment is built once per id.
+
+    Args:
+        config: The environment's section of a config. A registered name comes before
+            a suite's id.
+
+    Returns:
+        One instance; make many of it with `jax.vmap`.
+
+    Raises:
+        ConfigError: As `check`, or a registered function returned something else.
+
+    Example:
+        >>> environment = make(Env(id="gymnax/CartPole-v1"))
+        >>> environment.num_actions, environment.time_limit
+        (2, 500)
+    """
+    return wrap(_bare(config), config.wrappers)
+
+
+def check(config: Env) -> None:
+    """Refuse an environment that cannot be made, before anything is compiled.
+
+    This starts JAX's backend (gymnax makes arrays on import): set the number of
+    devices before.
+
+    Args:
+        config: The environment's section of a config.
+
+    Raises:
+        ConfigError: Suite, id or parameter is unknown, a dependency is missing, or
+            actions or observations are of a kind that the agents here cannot use.
+    """
+    if config.id in register.names("env"):
+        return
+    suite, name = _parts(config.id)
+    if suite == "gymnax":
+        from rl_grads.envs import gymnax
+
+        return gymnax.check(name, config.params)
+    for key, value in config.params.items():
+        raise ConfigError(
+            f"env.params.{key}={value!r}: expected nothing; only gymnax and registered "
+            f"environments have parameters, not {config.id}"
+        )
+    if suite == "gymnasium":
+        from rl_grads.envs import gymnasium
+
+        return gymnasium.check(name)
+    return _check_chain(name)
+
+
+def names() -> tuple[str, ...]:
+    """Every id that `env.id` accepts by name: registered ones first, then suites."""
+    from rl_grads.envs import chain, gymnasium, gymnax
+
+    return (
+        *register.names("env"),
+        *(f"gymnax/{name}" for name in gymnax.names()),
+        *(f"chain/{name}" for name in chain.names()),
+        *(f"gymnasium/{name}" for name in gymnasium.names()),
+    )
+
+
+def _bare(config: Env) -> Environment:
+    """The environment without its wrappers."""
+    check(config)
+    if config.id in register.names("env"):
+        return _registered(config)
+    suite, name = _parts(config.id)
+    if suite == "gymnax":
+        from rl_grads.envs import gymnax
+
+        return gymnax.make(name, config.params)
+    if suite == "gymnasium":
+        from rl_grads.envs import gymnasium
+
+        return gymnasium.make(name)
+    from rl_grads.envs import chain
+
+    return chain.make(name)
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """Suite and id within it."""
+    suite, _, inner = name.partition("/")
+    if suite not in _SUITES or not inner:
+        raise ConfigError(
+            f"env.id={name!r}: expected gymnax/ID, gymnasium/ID, chain/NAME or a "
+            f"registered name{nearest(name, names())}"
+        )
+    return suite, inner
+
+
+def _registered(config: Env) -> Environment:
+    """What a user's function returns for its registered name."""
+    made = register.get("env", config.id)(config)
+    if not isinstance(made, Environment):
+        raise ConfigError(
+            f"env.id={config.id!r}: the registered function returned a "
+            f"{type(made).__name__}, expected an Environment"
+        )
+    return made
+
+
+def _check_chain(name: str) -> None:
+    """Refuse a Markov chain that does not exist."""
+    from rl_grads.envs import chain
+
+    known = [f"chain/{n}" for n in chain.names()]
+    if name not in chain.names():
+        raise ConfigError(
+            f"env.id='chain/{name}': expected one of {', '.join(known)}"
+            f"{nearest(f'chain/{name}', known)}"
+        )
