@@ -19,8 +19,8 @@ from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 import rl_grads.training.schema as schema
-from rl_grads.cli.errors import KNOWN, is_config_class, no_such_key
-from rl_grads.config import SCHEMAS, ConfigError, canonical, fields
+from rl_grads.cli.errors import KNOWN, no_such_key
+from rl_grads.config import SCHEMAS, ConfigError, canonical, fields, is_config_class
 
 GROUPS = ("agent", "network", "env", "optimizer", "replay")
 _NAME = "train"
@@ -102,11 +102,14 @@ class Request(NamedTuple):
     """What a command line asks Hydra for.
 
     Attributes:
+        argv: The arguments, options before overrides: Hydra takes them in no other
+            order.
         flags: Hydra's own flags, parsed.
         multirun: Whether it is a sweep.
         runs: Whether anything is to be run, rather than shown.
     """
 
+    argv: list[str]
     flags: Any
     multirun: bool
     runs: bool
@@ -128,11 +131,12 @@ def read(argv: Sequence[str]) -> Request:
         ConfigError: A flag is unknown.
     """
     parser = get_args_parser()
-    setattr(parser, "error", _refuse_flag)
-    flags = parser.parse_args(list(argv))
+    parser.error = _refuse_flag
+    flags = parser.parse_intermixed_args(list(argv))
+    options = [a for a in argv if a not in flags.overrides]
     multirun = flags.multirun or "hydra.mode=MULTIRUN" in flags.overrides
     shows = (flags.cfg, flags.info, flags.hydra_help, flags.shell_completion)
-    return Request(flags, multirun, not any(shows))
+    return Request([*options, *flags.overrides], flags, multirun, not any(shows))
 
 
 def _refuse_flag(message: str) -> NoReturn:

@@ -1,5 +1,7 @@
 """The door of the command line: what is refused before a file is written."""
 
+import itertools
+import os
 import pathlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -57,11 +59,11 @@ def _check_sweep(request: compose.Request, composed: compose.Compose) -> None:
 
 
 def _check_directory(key: str, whole: DictConfig) -> None:
-    """Make the directory and try to write in it."""
+    """Try to write in the directory, or in the one that will hold it."""
     path = pathlib.Path(str(OmegaConf.select(whole, key)))
+    there = (one for one in (path, *path.absolute().parents) if os.path.lexists(one))
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
+        with tempfile.TemporaryFile(dir=next(there)):
             return
     except OSError as error:
         reason = error.strerror or type(error).__name__
@@ -111,6 +113,12 @@ def points(overrides: Sequence[str]) -> list[list[str]]:
     return BasicSweeper.split_arguments(own, None)[0]
 
 
+def swept(overrides: Sequence[str]) -> tuple[str, ...]:
+    """The keys of the overrides that take several values."""
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    return tuple(o.get_key_element() for o in parsed if o.is_sweep_override())
+
+
 def check_seeds(all_points: Sequence[Sequence[str]], composed: compose.Compose) -> None:
     """Refuse points that differ in their seeds alone and have a seed in common.
 
@@ -130,7 +138,7 @@ def check_seeds(all_points: Sequence[Sequence[str]], composed: compose.Compose) 
 
 def _check_disjoint(configs: Sequence[DictConfig]) -> None:
     ranges = sorted((c.seed, c.seed + c.seeds - 1) for c in configs)
-    for (first, last), (start, stop) in zip(ranges, ranges[1:], strict=False):
+    for (first, last), (start, stop) in itertools.pairwise(ranges):
         if start <= last:
             expected = f"expected ranges without a common seed ({first} to {last}"
             raise ConfigError(f"seed={start}: {expected}, {start} to {stop})")

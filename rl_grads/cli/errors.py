@@ -27,7 +27,7 @@ from rl_grads.config import (
     Field,
     describe,
     fields,
-    is_config,
+    is_config_class,
     nearest,
     walk,
 )
@@ -56,6 +56,9 @@ def guard(command: str, argv: Sequence[str], call: Callable[[], None]) -> int:
     except KNOWN as error:
         tell(f"{command}: {explain(error, argv)}", full=before == "1")
         return 2
+    except KeyboardInterrupt:
+        print(f"{command}: interrupted", file=sys.stderr)
+        return 130
     finally:
         _restore(before)
     return 0
@@ -162,17 +165,12 @@ def _null(error: Any, argv: Sequence[str]) -> str:
 
 def no_such_key(given: str, key: str, section: type) -> str:
     """The message for a key that its section, a config class, does not have."""
-    parent, _, name = key.rpartition(".")
+    parent = key.rpartition(".")[0]
     if not is_config_class(section):
         return f"{given}: expected a key that is there; +{given} adds one"
     known = [f.name for f in fields(section)]
     where = f"a key of {parent}" if parent else "a key"
     return f"{given}: expected {where} ({', '.join(known)}){_suggest(key, known)}"
-
-
-def is_config_class(section: type) -> bool:
-    """Whether a class is a config's."""
-    return hasattr(section, "__dataclass_fields__") and is_config(section())
 
 
 def _suggest(key: str, known: Sequence[str]) -> str:
@@ -197,9 +195,13 @@ def _mistyped(error: Any, argv: Sequence[str]) -> str:
     below = [p for p in declared() if p.startswith(f"{key}.")]
     if below:
         return f"{_given(key, argv)}: expected a key below it, such as {below[0]}"
+    return f"{_given(key, argv)}: expected {accepts(field)}"
+
+
+def accepts(field: Field) -> str:
+    """What a field accepts, in words."""
     word, *rest = describe(field).split(" ")
-    expected = " ".join([_PLAIN.get(word, word), *rest])
-    return f"{_given(key, argv)}: expected {expected}"
+    return " ".join([_PLAIN.get(word, word), *rest])
 
 
 def _given(key: str, argv: Sequence[str]) -> str:

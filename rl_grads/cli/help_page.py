@@ -12,7 +12,7 @@ runs/EXPERIMENT/TIME/: metrics.jsonl, summary.json, .hydra/.
 examples:
   rl-grads train                                      the main job
   rl-grads train env=gymnasium/FrozenLake-v1 seeds=3  another environment
-  rl-grads train agent=sarsa agent.discount=0.9 ~replay
+  rl-grads train agent=sarsa agent.discount=0.9 replay=null
   rl-grads train -m optimizer.learning_rate=3e-4,1e-3 seeds=5   a sweep
   rl-grads train resume=runs/train/2026-01-31_12-00-00          continue a run
 

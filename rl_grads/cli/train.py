@@ -2,8 +2,8 @@
 
 import functools
 import pathlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from rl_grads.cli import plugins
 
@@ -29,9 +29,13 @@ def _main(argv: Sequence[str]) -> None:
     arguments = [compose.spell(a) for a in resume.expand(rest)]
     request = compose.read(arguments)
     door.check(request, _fits)
-    task = functools.partial(_task, plugin_names=names)
+    swept = door.swept(request.flags.overrides) if request.multirun else ()
+    failures: list[Exception] = []
+    task = functools.partial(_task, Job(names, swept, failures))
     resolve = ["--resolve"] if request.flags.cfg == "job" else []
-    compose.run(task, [*arguments, *resolve], COMMAND)
+    compose.run(task, [*resolve, *request.argv], COMMAND)
+    for failure in failures:
+        raise failure
 
 
 def _fits(config: Any) -> None:
@@ -45,24 +49,41 @@ def _fits(config: Any) -> None:
     check(config, Given(None, None))
 
 
-def _task(composed: Any, plugin_names: Sequence[str]) -> None:
+class Job(NamedTuple):
+    """What a job must know beside its config.
+
+    Attributes:
+        plugins: Modules to import in the job's own process.
+        swept: Keys that differ between the points of a sweep.
+        failures: Takes the bad input that a single run meets.
+    """
+
+    plugins: Sequence[str]
+    swept: Sequence[str]
+    failures: list[Exception]
+
+
+def _task(job: Job, composed: Any) -> None:
     """Train one point, perhaps in a process that a launcher has started."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from rl_grads.cli import compose
+    from rl_grads.cli import errors
 
-    plugins.load(plugin_names)
-    job = HydraConfig.get()
-    directory = pathlib.Path(job.runtime.output_dir)
+    plugins.load(job.plugins)
+    the = HydraConfig.get()
+    directory = pathlib.Path(the.runtime.output_dir)
     point = functools.partial(_point, composed, directory)
-    if job.mode == RunMode.MULTIRUN:
-        _tell_failure(point, job)
-    else:
+    if the.mode == RunMode.MULTIRUN:
+        _tell_failure(point, the, job.swept)
+        return
+    try:
         point()
+    except errors.KNOWN as error:  # Raised here, Hydra would add a line of its own.
+        job.failures.append(error)
 
 
-def _tell_failure(point: Any, job: Any) -> None:
+def _tell_failure(point: Callable[[], None], the: Any, swept: Sequence[str]) -> None:
     """Run a point of a sweep; say at once which one failed, and let the others run."""
     from rl_grads.cli import errors
 
@@ -70,9 +91,9 @@ def _tell_failure(point: Any, job: Any) -> None:
         point()
     except Exception as error:
         known = isinstance(error, errors.KNOWN)
-        reason = errors.explain(error, job.overrides.task) if known else repr(error)
-        swept = " ".join(job.overrides.task)
-        message = f"{COMMAND}: point {job.job.num} ({swept}): {reason}"
+        own = [o for o in the.overrides.task if o.partition("=")[0] in swept]
+        reason = errors.explain(error, the.overrides.task) if known else repr(error)
+        message = f"{COMMAND}: point {the.job.num} ({' '.join(own)}): {reason}"
         errors.tell(message, full=not known)
         raise errors.PointFailed(2 if known else 1) from error
 

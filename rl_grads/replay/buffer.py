@@ -154,6 +154,31 @@ def _add_final(ring: Ring, size: Size, new: Experience) -> tuple[Ring, jax.Array
     return ring._replace(final_obs=kept, truncations=count[-1]), side_row
 
 
+def cut(ring: Ring, size: Size, time: jax.Array, obs: jax.Array) -> Ring:
+    """End the episodes that run after `time` steps; the next ones start at `obs`.
+
+    The newest transitions become truncated, so that they bootstrap from the
+    observation that followed and not from `obs`. The side store has room for one cut
+    per turn of the ring beside the environments' own truncations.
+
+    Args:
+        ring: The ring, with a side store.
+        size: Its sizes.
+        time: Steps taken so far, at least one.
+        obs: Observations to act on next, `[E, ...]`.
+
+    Raises:
+        ValueError: The ring has no side store.
+    """
+    if ring.final_obs is None:
+        raise ValueError("cut: expected a ring with a side store, got side=0")
+    column = jnp.arange(size.num_envs)
+    newest = take(ring, size, (time - 1) % size.rows * size.num_envs + column)
+    newest = newest._replace(truncated=~newest.terminated)
+    again = jax.tree.map(lambda x: x[None], newest)
+    return add(ring, size._replace(num_steps=1), time - 1, again, obs)
+
+
 def available(size: Size, time: jax.Array) -> jax.Array:
     """How many transitions can be sampled after `time` steps."""
     return jnp.minimum(time, size.rows - size.num_steps) * size.num_envs

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 Row = dict[str, Any]
+LABELS = ("step", "member", "seed")  # What a row has beside its metrics.
 _INFINITY = {"Infinity": math.inf, "-Infinity": -math.inf, None: math.nan}
 
 

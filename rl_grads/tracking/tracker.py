@@ -27,14 +27,14 @@ class Run(NamedTuple):
         directory: The point's directory; it exists.
         name: Such as `"cartpole/2026-11-22_05-30-00"`.
         seeds: One per member.
-        config: The resolved config as a plain nested dict.
+        configs: The resolved config of each member as a plain nested dict.
         settings: What to mirror and where.
     """
 
     directory: pathlib.Path
     name: str
     seeds: tuple[int, ...]
-    config: dict[str, Any]
+    configs: tuple[dict[str, Any], ...]
     settings: Tracking
 
 
@@ -179,6 +179,23 @@ def _final_metric(
     if member is not None:
         return {name: value["members"][member]}
     return {f"{name}/{s}": value[s]["value"] for s in ("mean", "iqm") if s in value}
+
+
+def member_names(run: Run) -> list[str]:
+    """What trackers call each member: by seed, and by number where seeds repeat.
+
+    Example:
+        >>> run = Run(pathlib.Path(), "walk/today", (5, 6), ({}, {}), Tracking())
+        >>> member_names(run)
+        ['walk/today-seed5', 'walk/today-seed6']
+        >>> member_names(run._replace(seeds=(5, 5)))
+        ['walk/today-member0-seed5', 'walk/today-member1-seed5']
+    """
+    repeated = len(set(run.seeds)) < len(run.seeds)
+    return [
+        f"{run.name}-member{k}-seed{seed}" if repeated else f"{run.name}-seed{seed}"
+        for k, seed in enumerate(run.seeds)
+    ]
 
 
 def run_ids(run: Run, tracker: str, count: int, resume: bool) -> list[str]:

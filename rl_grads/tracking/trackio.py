@@ -12,10 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rl_grads.tracking.background import IMPORTING
-from rl_grads.tracking.files import Row
-from rl_grads.tracking.tracker import Run, run_ids
+from rl_grads.tracking.files import LABELS, Row
+from rl_grads.tracking.tracker import Run, member_names, run_ids
 
-_LABELS = ("step", "member", "seed")
 _WRITE_SECONDS = 10.0
 
 
@@ -37,7 +36,7 @@ class TrackioMirror:
         self._network_disk = utils.get_storage_mode() == "jsonl"
         self._run = run
         self._project = run.settings.wandb.project
-        self._names = [f"{run.name}-seed{seed}" for seed in run.seeds]
+        self._names = member_names(run)
         self._ids = run_ids(run, "trackio", len(run.seeds), resume)
         self._waiting: list[tuple[datetime.datetime, Sequence[Row]]] = []
         self._written = time.monotonic()
@@ -91,7 +90,7 @@ class TrackioMirror:
             "run": self._names[member],
             "run_id": self._ids[member],
             "config": self._config(row, timestamp),
-            "metrics": {k: v for k, v in row.items() if k not in _LABELS},
+            "metrics": {k: v for k, v in row.items() if k not in LABELS},
             "step": row["step"],
             "timestamp": timestamp,
             # The store ignores an id that it has.
@@ -106,4 +105,4 @@ class TrackioMirror:
             "_Created": timestamp,
             "_Username": None,
         }
-        return {**self._run.config, **labels, **hidden}
+        return {**self._run.configs[row["member"]], **labels, **hidden}

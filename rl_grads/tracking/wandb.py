@@ -13,12 +13,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from rl_grads.tracking.background import IMPORTING
-from rl_grads.tracking.files import Row
+from rl_grads.tracking.files import LABELS, Row
 from rl_grads.tracking.schema import WandB
-from rl_grads.tracking.tracker import Run, final_values, run_ids
+from rl_grads.tracking.tracker import Run, final_values, member_names, run_ids
 
 STEP = "env_steps"
-_LABELS = ("step", "member", "seed")
 
 
 def has_credentials() -> bool:
@@ -92,7 +91,7 @@ class WandBMirror:
         step = rows[0]["step"]
         for member in self._members:
             row = _mean(rows) if member is None else rows[member]
-            values = {k: v for k, v in row.items() if k not in _LABELS}
+            values = {k: v for k, v in row.items() if k not in LABELS}
             # A resumed run knows its earlier steps.
             if step >= self._runs[member].starting_step:
                 self._runs[member].log({STEP: step, **values}, step=step)
@@ -119,12 +118,12 @@ def _start(run: Run, mode: str, id: str, member: int | None, resume: bool) -> An
         project=settings.project,
         group=settings.group or run.name,
         job_type="train",
-        name=run.name if member is None else f"{run.name}-seed{run.seeds[member]}",
+        name=run.name if member is None else member_names(run)[member],
         tags=list(settings.tags),
         id=id,
         resume="allow" if resume and mode == "online" else None,
         dir=run.directory,
-        config=run.config if member is None else _member_config(run, member),
+        config=_config(run, member),
         mode="online" if mode == "online" else "offline",
         reinit="create_new",
         settings=wandb.Settings(**_QUIET),
@@ -147,8 +146,20 @@ _QUIET: dict[str, Any] = {
 }
 
 
-def _member_config(run: Run, member: int) -> dict[str, Any]:
-    return {**run.config, "seed": run.seeds[member], "member": member}
+def _config(run: Run, member: int | None) -> dict[str, Any]:
+    """The config of a member, or of the population: lists where its members differ."""
+    if member is None:
+        return _common(run.configs)
+    return {**run.configs[member], "seed": run.seeds[member], "member": member}
+
+
+def _common(values: Sequence[Any]) -> Any:
+    """One value for all, key by key; the list of them where they are not equal."""
+    if all(value == values[0] for value in values):
+        return values[0]
+    if all(isinstance(v, Mapping) and v.keys() == values[0].keys() for v in values):
+        return {key: _common([v[key] for v in values]) for key in values[0]}
+    return list(values)
 
 
 def _mean(rows: Sequence[Row]) -> Row:

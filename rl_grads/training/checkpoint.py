@@ -1,13 +1,14 @@
 """Checkpoints: the whole state of a population as one pytree, saved by orbax.
 
-A checkpoint holds the members (without padding), the iteration, the byte offset of
-`metrics.jsonl` at that moment, and a checksum per array, so that a flipped bit is
-noticed and a resumed run continues its files exactly.
+A checkpoint holds the members (without padding), the iteration, the seeds, the byte
+offset of `metrics.jsonl` at that moment, and shape and checksum of every array, so that
+a flipped bit is noticed and a resumed run continues its files exactly.
 """
 
 import pathlib
 import zlib
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import numpy as np
@@ -20,6 +21,7 @@ class Saved(NamedTuple):
 
     iteration: int
     offset: int
+    seeds: tuple[int, ...]
     members: Any
 
 
@@ -29,14 +31,21 @@ class Checkpoints:
     Args:
         directory: The run's directory; they lie in `checkpoints/` below it.
         keep: How many of the newest are kept.
+
+    Example:
+        >>> checkpoints = Checkpoints(run_dir)                     # doctest: +SKIP
+        >>> checkpoints.save(Saved(100, 0, (0, 1), members))       # doctest: +SKIP
+        >>> checkpoints.restore(members, (0, 1)).iteration         # doctest: +SKIP
+        100
     """
 
     def __init__(self, directory: pathlib.Path, keep: int = 1):
         import orbax.checkpoint as ocp
 
         self._ocp = ocp
+        self._home = pathlib.Path(directory)
         self._manager = ocp.CheckpointManager(
-            pathlib.Path(directory).absolute() / "checkpoints",
+            self._home.absolute() / "checkpoints",
             options=ocp.CheckpointManagerOptions(max_to_keep=keep),
         )
 
@@ -45,6 +54,8 @@ class Checkpoints:
         leaves = _host_leaves(saved.members)
         meta = {
             "offset": saved.offset,
+            "seeds": list(saved.seeds),
+            "arrays": {name: _describe(leaf) for name, leaf in leaves.items()},
             "checksums": {name: _checksum(leaf) for name, leaf in leaves.items()},
         }
         arguments = self._ocp.args.Composite(
@@ -53,73 +64,118 @@ class Checkpoints:
         )
         self._manager.save(saved.iteration, args=arguments)
 
-    def restore(self, like: Any) -> Saved:
+    def restore(self, like: Any, seeds: tuple[int, ...]) -> Saved:
         """The newest checkpoint.
 
         Args:
             like: Members (without padding) of the same structure and shapes.
+            seeds: Their seeds.
 
         Raises:
             ConfigError: There is none, it does not fit the config, or it is damaged.
         """
         iteration = self._manager.latest_step()
         if iteration is None:
-            raise ConfigError(f"resume={self._home()}: expected a run with checkpoints")
+            self._refuse("expected a run with checkpoints")
         args = self._ocp.args
-        wanted = _host_leaves(like)
-        shapes = {n: jax.ShapeDtypeStruct(a.shape, a.dtype) for n, a in wanted.items()}
-        loaded = self._manager.restore(
-            iteration,
-            args=args.Composite(
-                members=args.StandardRestore(shapes), meta=args.JsonRestore()
-            ),
-        )
-        leaves = {name: np.asarray(leaf) for name, leaf in loaded["members"].items()}
-        self._verify(leaves, loaded["meta"]["checksums"])
+        meta = self._read(iteration, "meta", args.JsonRestore())
+        shapes = _shapes(like)
+        self._check_fit(meta, shapes, seeds)
+        leaves = self._read(iteration, "members", args.StandardRestore(shapes))
+        self._check_intact(meta["checksums"], leaves)
         members = _rebuild(like, leaves)
-        return Saved(iteration, loaded["meta"]["offset"], members)
-
-    def _verify(self, leaves: dict[str, np.ndarray], checksums: dict[str, int]) -> None:
-        for name, leaf in leaves.items():
-            if _checksum(leaf) != checksums[name]:
-                raise ConfigError(
-                    f"resume={self._home()}: expected an intact checkpoint, "
-                    f"but {name} has changed on the disk"
-                )
-
-    def _home(self) -> pathlib.Path:
-        return pathlib.Path(str(self._manager.directory)).parent
+        return Saved(iteration, meta["offset"], seeds, members)
 
     def close(self) -> None:
         """Wait for the disk."""
         self._manager.wait_until_finished()
         self._manager.close()
 
+    def _read(self, iteration: int, item: str, argument: Any) -> Any:
+        """One item; whatever goes wrong on the way, the checkpoint cannot be used."""
+        args = self._ocp.args.Composite(**{item: argument})
+        try:
+            return self._manager.restore(iteration, args=args)[item]
+        except Exception as error:
+            reason = str(error).strip().partition("\n")[0]
+            self._refuse(f"expected an intact checkpoint ({reason})", error)
+
+    def _check_fit(
+        self,
+        meta: Mapping[str, Any],
+        shapes: Mapping[str, jax.ShapeDtypeStruct],
+        seeds: tuple[int, ...],
+    ) -> None:
+        if list(seeds) != meta["seeds"]:
+            self._refuse(f"expected the seeds {meta['seeds']}, got {list(seeds)}")
+        wanted = {name: _describe(shape) for name, shape in shapes.items()}
+        saved = meta["arrays"]
+        for name in (*saved, *wanted):
+            there, here = saved.get(name), wanted.get(name)
+            if there != here:
+                self._refuse(
+                    f"expected the config of the run; its checkpoint has {name}: "
+                    f"{there or 'nothing'}, this config {here or 'nothing'}"
+                )
+
+    def _check_intact(
+        self, checksums: Mapping[str, int], leaves: Mapping[str, Any]
+    ) -> None:
+        for name, leaf in leaves.items():
+            if _checksum(leaf) != checksums[name]:
+                self._refuse(
+                    f"expected an intact checkpoint, but {name} has changed on the disk"
+                )
+
+    def _refuse(self, expected: str, cause: Exception | None = None) -> NoReturn:
+        raise ConfigError(f"resume={self._home}: {expected}") from cause
+
 
 def _is_key(leaf: Any) -> bool:
     return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _host_leaves(tree: Any) -> dict[str, np.ndarray]:
-    """Copies of all arrays by their path; PRNG keys as their data."""
+def _named(tree: Any) -> dict[str, Any]:
+    """The leaves by their path."""
     paths, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {
-        jax.tree_util.keystr(path, simple=True, separator="."): np.array(
-            jax.random.key_data(leaf) if _is_key(leaf) else leaf
-        )
+        jax.tree_util.keystr(path, simple=True, separator="."): leaf
         for path, leaf in paths
     }
 
 
-def _rebuild(like: Any, leaves: dict[str, np.ndarray]) -> Any:
+def _host_leaves(tree: Any) -> dict[str, np.ndarray]:
+    """Copies of all arrays by their path; PRNG keys as their data."""
+    return {
+        name: np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+        for name, leaf in _named(tree).items()
+    }
+
+
+def _shapes(tree: Any) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shape and type of what `_host_leaves` makes."""
+
+    def data(leaf: Any) -> Any:
+        return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+    return {name: jax.eval_shape(data, leaf) for name, leaf in _named(tree).items()}
+
+
+def _rebuild(like: Any, leaves: Mapping[str, Any]) -> Any:
     """The tree of `like` with the saved values."""
-    old, structure = jax.tree.flatten(like)
-    new = [
-        jax.random.wrap_key_data(data) if _is_key(leaf) else data
-        for leaf, data in zip(old, leaves.values(), strict=True)
+    values = [
+        jax.random.wrap_key_data(np.asarray(leaves[name]))
+        if _is_key(leaf)
+        else np.asarray(leaves[name])
+        for name, leaf in _named(like).items()
     ]
-    return jax.tree.unflatten(structure, new)
+    return jax.tree.unflatten(jax.tree.structure(like), values)
 
 
-def _checksum(leaf: np.ndarray) -> int:
+def _describe(leaf: Any) -> str:
+    """Type and shape, as `float32[10, 4]`."""
+    return f"{leaf.dtype}{list(leaf.shape)}"
+
+
+def _checksum(leaf: Any) -> int:
     return zlib.crc32(np.ascontiguousarray(leaf).tobytes())

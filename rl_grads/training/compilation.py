@@ -2,24 +2,16 @@
 
 import os
 import pathlib
-from typing import NamedTuple
 
 import jax
 
-
-class _Compiled(NamedTuple):
-    """One compilation that the backend reported."""
-
-    seconds: float
-
-
-_COMPILED: list[_Compiled] = []
+_COMPILED: list[float] = []
 _EVENT = "/jax/core/compile/backend_compile_duration"
 
 
-def _listen(event: str, duration: float, **_: object) -> None:
+def _listen(event: str, duration_secs: float, **_: object) -> None:
     if event == _EVENT:
-        _COMPILED.append(_Compiled(duration))
+        _COMPILED.append(duration_secs)
 
 
 jax.monitoring.register_event_duration_secs_listener(_listen)
@@ -27,7 +19,7 @@ jax.monitoring.register_event_duration_secs_listener(_listen)
 
 def seconds() -> float:
     """Seconds of backend compilation in this process so far."""
-    return sum(one.seconds for one in _COMPILED)
+    return sum(_COMPILED)
 
 
 def count() -> int:
@@ -37,7 +29,7 @@ def count() -> int:
 
 def use_cache() -> None:
     """Keep compiled programs on disk, unless the user has chosen a place already."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.read("jax_compilation_cache_dir") is None:
         home = os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")
         directory = pathlib.Path(home) / "rl_grads" / "compiled"
         jax.config.update("jax_compilation_cache_dir", str(directory))

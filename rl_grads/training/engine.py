@@ -70,7 +70,7 @@ def make_agent(config: Any, environment: Environment) -> Agent:
 
 @functools.lru_cache(maxsize=64)
 def engine(given: Given, mesh: jax.sharding.Mesh) -> Engine:
-    """The programs for given parts on a mesh; compiled once per structure of configs."""
+    """The programs for given parts on a mesh, compiled once per config structure."""
 
     def init(config: Any, key: jax.Array) -> Any:
         return loop.init(parts(given, config), key)

@@ -10,7 +10,6 @@ from rl_grads.envs.chain_answers import target_model
 from rl_grads.envs.environment import Environment
 from rl_grads.training.loop import MemberState, Parts
 
-
 # Folded into a member's key; no iteration has this number.
 _EVALUATION = 0xFFFFFFFF
 

@@ -17,7 +17,6 @@ from rl_grads.replay import buffer, memory
 from rl_grads.replay.buffer import Experience
 from rl_grads.td.transition import Transition
 
-
 Metrics = dict[str, jax.Array]
 
 
@@ -72,8 +71,9 @@ def ring_size(config: Any, environment: Environment) -> buffer.Size | None:
     """Static sizes of the replay ring; None when learning online."""
     if config.replay is None:
         return None
-    t = config.training
-    limit = environment.time_limit
+    t, limit = config.training, environment.time_limit
+    if limit is None and not environment.resamples:
+        limit = config.replay.capacity  # Resuming cuts episodes on the host.
     return buffer.sizes(config.replay.capacity, t.num_envs, t.num_steps, limit)
 
 
@@ -154,8 +154,9 @@ def collect(
         return action, rho, *parts.environment.step(step, state, action)
 
     def step(member: MemberState, keys: Any) -> tuple[MemberState, Any]:
+        key_act, key_step = keys
         action, rho, state, out = jax.vmap(one, (None, 0, 0, 0, 0))(
-            member.agent, *keys, member.environment, member.obs
+            member.agent, key_act, key_step, member.environment, member.obs
         )
         experience = Experience(
             s_tm1=member.obs,
@@ -316,8 +317,8 @@ def chunk(
 
     def step(_: Any, carry: tuple[jax.Array, MemberState, _Totals]) -> Any:
         time, member, totals = carry
-        member, *new = iterate(parts, member, time)
-        totals = jax.tree.map(jnp.add, totals, _Totals(*new))
+        member, metrics, finished = iterate(parts, member, time)
+        totals = jax.tree.map(jnp.add, totals, _Totals(metrics, finished))
         return time + parts.config.training.num_steps, member, totals
 
     shapes = jax.eval_shape(lambda: _Totals(*iterate(parts, member, time)[1:]))

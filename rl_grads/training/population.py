@@ -13,8 +13,8 @@ import jax
 import numpy as np
 
 from rl_grads import config as configs
-from rl_grads.training.schema import Checkpoint, Config, RunSection
 from rl_grads.tracking.schema import Tracking
+from rl_grads.training.schema import Checkpoint, Config, RunSection
 
 
 class Member(NamedTuple):
@@ -40,7 +40,8 @@ def population(
         Members, seeds varying fastest.
 
     Raises:
-        ConfigError: An unknown path, a value outside its domain, a repeated seed.
+        ConfigError: An unknown path, a value outside its domain, a repeated seed, or
+            one outside [0, 2^32).
 
     Example:
         >>> members = population(
@@ -64,10 +65,10 @@ def population(
 
 def _distinct(seeds: Iterable[int]) -> tuple[int, ...]:
     seeds = tuple(int(s) for s in seeds)
-    repeated = [s for s in seeds if seeds.count(s) > 1]
-    if repeated or not seeds:
+    fitting = all(0 <= s < 2**32 for s in seeds)
+    if not seeds or len(set(seeds)) < len(seeds) or not fitting:
         raise configs.ConfigError(
-            f"seeds={list(seeds)}: expected one or more different integers"
+            f"seeds={list(seeds)}: expected one or more different integers in [0, 2^32)"
         )
     return seeds
 
@@ -93,9 +94,11 @@ def population_key(config: Config) -> Any:
 
 def split(members: Sequence[Member]) -> list[list[int]]:
     """Indices of the members of each population, in order of first appearance."""
+    unique = {id(m.config): m.config for m in members}
+    keys = {number: population_key(config) for number, config in unique.items()}
     groups: dict[Any, list[int]] = {}
     for index, member in enumerate(members):
-        groups.setdefault(population_key(member.config), []).append(index)
+        groups.setdefault(keys[id(member.config)], []).append(index)
     return list(groups.values())
 
 
@@ -103,5 +106,9 @@ def stack(members: Sequence[Member]) -> Config:
     """The members' configs as one config whose leaves have a leading member axis."""
     configs.as_pytree()
     dtype = np.dtype(members[0].config.precision)
-    trees = [program_part(m.config) for m in members]
-    return jax.tree.map(lambda *leaves: np.asarray(leaves, dtype), *trees)
+    unique = {id(m.config): program_part(m.config) for m in members}
+    place = {key: index for index, key in enumerate(unique)}
+    which = np.array([place[id(m.config)] for m in members])
+    return jax.tree.map(
+        lambda *leaves: np.asarray(leaves, dtype)[which], *unique.values()
+    )

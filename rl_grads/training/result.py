@@ -9,10 +9,17 @@ from rl_grads.training.population import Member
 
 
 class Timing(NamedTuple):
-    """Seconds, all of them wall-clock, but for `compile_s`: backend compilation."""
+    """What training took; a resumed run counts from where it was resumed.
+
+    Attributes:
+        wall_s: Wall-clock seconds.
+        compile_s: Seconds of backend compilation, of all threads together.
+        steps: Environment steps of all members together.
+    """
 
     wall_s: float
     compile_s: float
+    steps: int
 
 
 class Result(NamedTuple):
@@ -54,7 +61,7 @@ class Result(NamedTuple):
             "env_steps": env_steps,
             "wall_s": self.timing.wall_s,
             "compile_s": self.timing.compile_s,
-            "steps_per_s": env_steps * len(self.members) / running,
+            "steps_per_s": self.timing.steps / running,
             "device": self.device,
         }
 
@@ -94,7 +101,7 @@ def join(results: list[Result], order: list[int]) -> Result:
         metrics=metrics,
         params=_ordered([p for r in results for p in r.params], place),
         diverged_at=_ordered([d for r in results for d in r.diverged_at], place),
-        timing=Timing(*(sum(times) for times in zip(*(r.timing for r in results)))),
+        timing=Timing(*map(sum, zip(*(r.timing for r in results), strict=True))),
         device=results[0].device,
     )
 

@@ -24,6 +24,7 @@ from rl_grads.training.population import Member, population, split, stack
 from rl_grads.training.result import Result, Timing, join
 from rl_grads.training.schema import Config
 
+
 class Snapshot(NamedTuple):
     """All that changes while a population trains.
 
@@ -46,6 +47,9 @@ class Hooks(NamedTuple):
 
     row: Callable[[int, Mapping[str, np.ndarray]], None] = lambda step, metrics: None
     save: Callable[[Snapshot], None] = lambda snapshot: None
+
+
+NO_HOOKS = Hooks()
 
 
 def train(
@@ -83,7 +87,7 @@ def train(
     if isinstance(env, str):
         changes["env.id"] = env
     given = Given(agent, None if isinstance(env, str) else env)
-    members = [_changed(member, changes) for member in members]
+    members = _changed(members, changes)
     groups = split(members)
     folders = _folders(run_dir, len(groups))
     results = [
@@ -106,19 +110,24 @@ def _folders(
 def _train_group(
     given: Given, members: Sequence[Member], folder: pathlib.Path | None
 ) -> Result:
-    if folder is None:
-        the = plan(given, members)
-        return train_from(the, start(the))
-    from rl_grads.training import session
+    """Train one population, in its own precision whatever JAX's default is."""
+    config = members[0].config
+    with jax.enable_x64(config.precision == "float64"):
+        if folder is None:
+            the = plan(given, members)
+            return train_from(the, start(the))
+        from rl_grads.training import session
 
-    resume = members[0].config.resume is not None
-    return session.record(given, members, folder, resume)
+        return session.record(given, members, folder, config.resume is not None)
 
 
-def _changed(member: Member, changes: Mapping[str, Any]) -> Member:
-    return Member(
-        configs.canonical(configs.replace(member.config, changes)), member.seed
-    )
+def _changed(members: Sequence[Member], changes: Mapping[str, Any]) -> list[Member]:
+    """The members with changed configs; what shared a config still does."""
+    made = {
+        key: configs.canonical(configs.replace(config, changes))
+        for key, config in {id(m.config): m.config for m in members}.items()
+    }
+    return [Member(made[id(m.config)], m.seed) for m in members]
 
 
 class Plan(NamedTuple):
@@ -143,38 +152,58 @@ def plan(given: Given, members: Sequence[Member]) -> Plan:
     """Check the members and lay them out over the devices."""
     config = members[0].config
     check(config, given)
-    layout = devices.layout(len(members), devices.device_limit(config))
+    on_host = given.environment is not None and not given.environment.resamples
+    limit = 1 if on_host else devices.device_limit(config)
+    layout = devices.layout(len(members), limit)
     stacked = devices.put(layout, stack(members))
     return Plan(tuple(members), config, layout, engine(given, layout.mesh), stacked)
 
 
-def train_from(the: Plan, snapshot: Snapshot, hooks: Hooks = Hooks()) -> Result:
+def train_from(
+    the: Plan,
+    snapshot: Snapshot,
+    hooks: Hooks = NO_HOOKS,
+    history: Sequence["Row"] = (),
+) -> Result:
     """Train a population from a snapshot to the end.
 
     Args:
         the: What stays the same.
         snapshot: Where to begin, see `start`; its arrays are given up.
         hooks: What to do with rows and checkpoints.
+        history: Rows up to the snapshot, of a resumed run.
     """
     begun, compiled = time.perf_counter(), compilation.seconds()
-    rows: list[Row] = []
+    rows, first = list(history), snapshot.iteration
     for stop in stops(the.config):
-        if stop.iteration > snapshot.iteration and not _all_done(the, rows):
+        done = bool(rows) and _all_done(the.config, rows[-1].metrics)
+        if stop.iteration > snapshot.iteration and not done:
             snapshot, row = advance(the, snapshot, stop)
             rows.append(row)
             hooks.row(row.step, row.metrics)
             if stop.save:
                 hooks.save(snapshot)
-    wall_s = time.perf_counter() - begun
-    timing = Timing(wall_s, compilation.seconds() - compiled)
+    per = steps_per_iteration(the.config) * len(the.members)
+    timing = Timing(
+        wall_s=time.perf_counter() - begun,
+        compile_s=compilation.seconds() - compiled,
+        steps=(snapshot.iteration - first) * per,
+    )
     return _result(the, snapshot, rows, timing)
+
+
+def fresh(the: Plan, iteration: int = 0) -> Any:
+    """Members before their first step; `iteration` folds into the keys where not 0."""
+    seeds = np.array([m.seed for m in the.members], np.uint32)
+    keys = jax.vmap(jax.random.key)(seeds)
+    if iteration:
+        keys = jax.vmap(jax.random.fold_in, (0, None))(keys, iteration)
+    return the.engine.init(the.configs, devices.put(the.layout, keys))
 
 
 def start(the: Plan) -> Snapshot:
     """The state before the first update, with the replay memory warmed up."""
-    seeds = np.array([m.seed for m in the.members], np.uint32)
-    keys = devices.put(the.layout, jax.vmap(jax.random.key)(seeds))
-    members = the.engine.init(the.configs, keys)
+    members = fresh(the)
     iterations = warm_up_iterations(the.config)
     if iterations:
         members = the.engine.warm_up(the.configs, members, 0, iterations)
@@ -240,7 +269,7 @@ def advance(the: Plan, snapshot: Snapshot, stop: Stop) -> tuple[Snapshot, Row]:
     members, metrics = the.engine.chunk(
         the.configs, snapshot.members, begin, iterations
     )
-    if stop.evaluate:
+    if stop.evaluate or _all_done(the.config, metrics):
         metrics |= the.engine.evaluate(the.configs, members, end)
     count = len(the.members)
     row = {name: np.asarray(value)[:count] for name, value in metrics.items()}
@@ -248,12 +277,12 @@ def advance(the: Plan, snapshot: Snapshot, stop: Stop) -> tuple[Snapshot, Row]:
     return Snapshot(stop.iteration, members), Row(env_steps, row)
 
 
-def _all_done(the: Plan, rows: list[Row]) -> bool:
+def _all_done(config: Config, metrics: Mapping[str, Any]) -> bool:
     """Whether every member has had its episodes, where training counts them."""
-    wanted = the.config.training.total_episodes
-    if wanted is None or not rows:
+    wanted = config.training.total_episodes
+    if wanted is None:
         return False
-    return bool(np.all(rows[-1].metrics["training/episodes"] >= wanted))
+    return bool(np.all(np.asarray(metrics["training/episodes"]) >= wanted))
 
 
 def _result(the: Plan, snapshot: Snapshot, rows: list[Row], timing: Timing) -> Result:
@@ -267,8 +296,13 @@ def _result(the: Plan, snapshot: Snapshot, rows: list[Row], timing: Timing) -> R
         members=the.members,
         steps=np.array([row.step for row in rows]),
         metrics={name: np.stack(values, 1) for name, values in columns.items()},
-        params=tuple(jax.tree.map(lambda leaf: leaf[i], params) for i in indices),
-        diverged_at=tuple(int(diverged_at[i]) for i in indices),
+        params=tuple(_take(params, index) for index in indices),
+        diverged_at=tuple(int(diverged_at[index]) for index in indices),
         timing=timing,
         device=devices.describe(),
     )
+
+
+def _take(tree: Any, index: int) -> Any:
+    """One member's part of a stacked tree."""
+    return jax.tree.map(lambda leaf: leaf[index], tree)

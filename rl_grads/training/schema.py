@@ -68,9 +68,7 @@ class Config:
 
     seed: int = setting(0, "first seed", at_least(0))
     seeds: int = setting(1, "members, one per seed from `seed` on", at_least(1))
-    precision: str = setting(
-        "float32", "of all numbers", one_of("float32", "float64")
-    )
+    precision: str = setting("float32", "of all numbers", one_of("float32", "float64"))
     resume: str | None = setting(None, "run directory to continue, or auto")
     agent: Any = group(QLearning, "the agent")
     network: Any = group(MLP, "the network")

@@ -40,7 +40,10 @@ def make_run(tmp_path):
         directory: pathlib.Path = tmp_path / folder
         directory.mkdir(exist_ok=True)
         settings = Tracking(trackio=trackio, wandb=WandB(**({"runs": "none"} | wandb)))
-        config = {"seed": 40, "agent": {"discount": 0.99}}
-        return Run(directory, "walk/today", (40, 41, 42), config, settings)
+        configs = tuple(
+            {"seed": 40, "agent": {"discount": 0.99}, "optimizer": {"momentum": m}}
+            for m in (0.1, 0.2, 0.3)
+        )
+        return Run(directory, "walk/today", (40, 41, 42), configs, settings)
 
     return make

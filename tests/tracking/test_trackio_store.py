@@ -37,6 +37,7 @@ def test_every_member_has_a_run_with_its_rows(make_run, store):
     assert config["_Group"] == "walk/today"
     assert (config["seed"], config["member"]) == (41, 1)
     assert config["agent"] == {"discount": 0.99}
+    assert config["optimizer"] == {"momentum": 0.2}
 
 
 def test_nonfinite_values_reach_the_store(make_run, store):
@@ -53,6 +54,14 @@ def test_a_resumed_run_shows_what_the_file_says(make_run, store):
     train(run, (30, 50), offset, value=2.0)
     assert store.get_runs("rl_grads") == NAMES
     assert rows(store, NAMES[1]) == [(10, 10.0), (20, 20.0), (30, 60.0), (50, 100.0)]
+
+
+def test_members_with_one_seed_stay_apart(make_run, store):
+    run = make_run(trackio=True)._replace(seeds=(7, 7, 7))
+    train(run, (10, 20))
+    names = [f"walk/today-member{k}-seed7" for k in range(3)]
+    assert store.get_runs("rl_grads") == names
+    assert rows(store, names[2]) == [(10, 25.0), (20, 50.0)]
 
 
 def test_two_runs_of_one_name_stay_apart(make_run, store):

@@ -109,6 +109,7 @@ def test_every_member_has_a_run_with_its_rows(make_run):
         assert config["seed"] == 40 + member
         assert config["member"] == member
         assert config["agent"] == {"discount": 0.99}
+        assert config["optimizer"] == {"momentum": (0.1, 0.2, 0.3)[member]}
         assert s.summary["final/return"] == member + 1
         assert s.summary["status"] == "completed"
         assert s.exit_code == 0
@@ -132,7 +133,10 @@ def test_a_point_has_one_run_of_member_means(make_run):
     assert [(r["env_steps"], r["loss"]) for r in s.rows] == [(10, 12.0), (20, 24.0)]
     assert s.summary["final/return/mean"] == 2.0
     assert s.summary["final/return/iqm"] == 2.5
-    assert "member" not in items(s.run.config.update)
+    config = items(s.run.config.update)
+    assert "member" not in config
+    assert config["agent"] == {"discount": 0.99}
+    assert config["optimizer"] == {"momentum": [0.1, 0.2, 0.3]}
 
 
 def test_the_git_revision_is_attached(make_run, tmp_path, monkeypatch):

@@ -1,0 +1,97 @@
+"""The command line inside the test's own process, in an empty working directory."""
+
+import contextlib
+import copy
+import logging
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+# Four updates and two rows. Runs that differ in numbers alone compile once.
+TINY = (
+    "seeds=2",
+    "training.num_envs=2",
+    "training.total_steps=48",
+    "training.total_episodes=null",
+    "training.warmup_steps=40",
+    "training.batch_size=4",
+    "evaluation.episodes=1",
+    "evaluation.interval=null",
+    "evaluation.max_steps=20",
+    "tracking.interval=44",
+    "tracking.progress=false",
+    "tracking.trackio=false",
+    "tracking.wandb.mode=disabled",
+)
+
+
+class Outcome(NamedTuple):
+    """What a command did."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def command(home, capsys):
+    """Run `rl-grads ARGUMENT ...` here; its exit status and what it printed."""
+    import jax
+
+    from rl_grads.cli.main import main
+
+    x64 = jax.config.jax_enable_x64
+    with _loggers():
+        yield lambda *argv: Outcome(main(list(argv)), *capsys.readouterr())
+    jax.config.update("jax_enable_x64", x64)
+
+
+@pytest.fixture
+def train(command):
+    """Run `rl-grads train` with overrides that make it short."""
+    return lambda *argv: command("train", *TINY, *argv)
+
+
+@contextlib.contextmanager
+def _loggers():
+    """Close the log files that Hydra opens, and put the handlers back."""
+    root = logging.getLogger()
+    before, level = list(root.handlers), root.level
+    yield
+    for handler in set(root.handlers) - set(before):
+        handler.close()
+    root.handlers[:] = before
+    root.setLevel(level)
+
+
+@pytest.fixture
+def registry():
+    """Forget at the end what the test has registered and imported."""
+    from hydra.core.config_store import ConfigStore
+
+    from rl_grads import config, register
+
+    store = ConfigStore.instance()
+    components = {kind: dict(v) for kind, v in register._COMPONENTS.items()}
+    schemas, modules, path = dict(config.SCHEMAS), set(sys.modules), list(sys.path)
+    repo = copy.copy(store.repo)
+    store.repo = copy.deepcopy(store.repo)
+    yield register
+    for kind, known in components.items():
+        register._COMPONENTS[kind] = known
+    config.SCHEMAS.clear()
+    config.SCHEMAS.update(schemas)
+    store.repo, sys.path[:] = repo, path
+    for name in set(sys.modules) - modules:
+        if name.startswith("foreign_"):
+            del sys.modules[name]

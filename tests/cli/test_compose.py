@@ -1,0 +1,241 @@
+"""Configs: every file composes, every experiment trains, a user adds their own."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+import rl_grads as rg
+from rl_grads.agents.schema import MLP, BehaviourPolicy, QLearning, Target
+from rl_grads.cli import compose, resume
+from rl_grads.config import ConfigError
+from rl_grads.envs.schema import Env
+from rl_grads.gradients.schema import Adam, Gradient, UpdateClip
+from rl_grads.training.metrics import METRICS
+from rl_grads.training.schema import RunSection, Training
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
+DECLARED = {metric.name for metric in METRICS}
+# Prediction follows the environment's own policy, and a convolution needs frames.
+BESIDE = {"network=convolution": ("env=gymnax/Breakout-MinAtar",)}
+
+
+def composed(*overrides):
+    """The config that a command line gives."""
+    compose.store_schemas()
+    with compose.composer(compose.read([])) as make:
+        whole = make([compose.spell(o) for o in overrides], False)
+        return compose.to_config(compose.without_hydra(whole))
+
+
+def rows(home, experiment):
+    (run,) = (home / "runs" / experiment).iterdir()
+    return [json.loads(row) for row in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+# ------------------------------------------------------------------------ experiments
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_trains(train, home, experiment):
+    status, _, err = train(f"experiment={experiment}")
+    assert status == 0, err
+    found = rows(home, experiment)
+    assert [row["step"] for row in found][-2:] == [48, 48]
+    for row in found:
+        assert set(row) - {"step", "member", "seed"} <= DECLARED
+        assert row["gradient/norm"] is not None  # So there were updates.
+
+
+def test_every_declared_metric_is_reported(train, home):
+    for experiment in ("train", "random_walk"):
+        assert train(f"experiment={experiment}").status == 0
+    last = [rows(home, name)[-1] for name in ("train", "random_walk")]
+    assert set().union(*last) - {"step", "member", "seed"} == DECLARED
+
+
+# ------------------------------------------------------------------------- composing
+
+
+def test_the_main_job():
+    assert composed("run.id=here") == rg.Config(
+        seeds=10,
+        agent=QLearning(
+            loss="double_q_learning",
+            target=Target(polyak=0.01),
+            behaviour_policy=BehaviourPolicy(
+                epsilon=1.0, epsilon_final=0.04, epsilon_fraction=0.16
+            ),
+        ),
+        network=MLP(layer_norm=True),
+        env=Env(id="gymnax/CartPole-v1"),
+        optimizer=Adam(learning_rate=5e-4, learning_rate_decay=0.05),
+        gradient=Gradient(update=UpdateClip(clip="global_norm", max_norm=10.0)),
+        training=Training(num_envs=2),
+        run=RunSection(id="here"),
+    )
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        f"{group}={name}"
+        for group in ("agent", "network", "optimizer", "replay")
+        for name in compose.choices(group)
+    ],
+)
+def test_every_choice_takes_its_place_in_the_main_job(choice):
+    group, _, name = choice.partition("=")
+    section = getattr(composed(choice), group)
+    if name == "none":
+        assert section is None
+    else:
+        schema = type(section).__name__.lower()
+        assert schema.replace("_", "") in name.replace("_", "") or group in (
+            "agent",
+            "replay",
+        )
+
+
+def test_no_replay_has_three_spellings():
+    for spelling in ("replay=null", "replay=none", "~replay"):
+        assert composed(spelling).replay is None
+
+
+def test_overrides_of_every_type():
+    config = composed(
+        "agent.discount=1",
+        "network.hidden=[32,16]",
+        "network.layer_norm=no",
+        "env=gymnasium/FrozenLake-v1",
+        "env.wrappers.reward_scale=0.5",
+        "tracking.wandb.tags=[a,b]",
+        "training.total_steps=5_000",
+        "optimizer=sgd",
+        "optimizer.momentum=0.9",
+    )
+    assert config.agent.discount == 1.0 and type(config.agent.discount) is float
+    assert config.network == MLP(hidden=(32, 16), layer_norm=False)
+    assert config.env.id == "gymnasium/FrozenLake-v1"
+    assert config.env.wrappers.reward_scale == 0.5
+    assert config.tracking.wandb.tags == ("a", "b")
+    assert config.training.total_steps == 5000
+    assert config.optimizer.momentum == 0.9
+    assert config.optimizer.learning_rate == 0.1  # That of SGD, not of the main job.
+
+
+def test_parameters_of_an_environment_are_added():
+    assert composed("+env.params.gravity=5").env.params == {"gravity": 5.0}
+
+
+def test_the_run_is_named_after_experiment_and_time():
+    name = composed("experiment=random_walk").run.id
+    experiment, _, time = name.partition("/")
+    assert experiment == "random_walk"
+    assert len(time) == len("2026-01-31_12-00-00")
+
+
+def test_cfg_job_prints_the_resolved_config(command):
+    status, out, err = command("train", "--cfg", "job", "run.id=x", "replay=null")
+    assert (status, err) == (0, "")
+    assert "${" not in out
+    printed = yaml.safe_load(out)
+    assert printed["agent"]["loss"] == "double_q_learning"
+    assert printed["run"] == {"id": "x"}
+    assert list(printed) == [f for f in rg.Config.__dataclass_fields__ if f in printed]
+
+
+def test_a_choice_that_is_null_is_spelled_as_a_name():
+    assert compose.spell("replay=null") == "replay=none"
+    assert compose.spell("replay=buffer,null") == "replay=buffer,none"
+    assert compose.spell("resume=null") == "resume=null"
+    assert compose.spell("agent.target.polyak=null") == "agent.target.polyak=null"
+
+
+# ---------------------------------------------------------------- a folder of one's own
+
+
+@pytest.fixture
+def folder(home):
+    """A config folder with an experiment, an agent and an environment."""
+    texts = {
+        "experiment/mine": "# @package _global_\n"
+        "defaults:\n  - override /agent: mine\n  - override /env: mine\n"
+        "training:\n  num_envs: 2\n",
+        "agent/mine": "defaults:\n  - schema/q_learning@_here_\ndiscount: 0.5\n",
+        "env/mine": "id: gymnax/CartPole-v1\nparams: {gravity: 5.0}\n",
+    }
+    for name, text in texts.items():
+        path = home / "conf" / f"{name}.yaml"
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    return home / "conf"
+
+
+def test_a_users_configs_are_choices_too(command, folder):
+    arguments = ("train", f"--config-dir={folder}", "experiment=mine", "--cfg", "job")
+    status, out, err = command(*arguments)
+    assert status == 0, err
+    printed = yaml.safe_load(out)
+    assert printed["agent"]["discount"] == 0.5
+    assert printed["env"]["params"] == {"gravity": 5.0}
+    assert printed["run"]["id"].startswith("mine/")
+
+
+def test_a_users_configs_stand_among_the_expected_names(command, folder):
+    err = command("train", f"--config-dir={folder}", "experiment=min").err
+    assert "minatar_breakout, mine, random_walk, train" in err
+    assert "did you mean 'mine'?" in err
+
+
+# ------------------------------------------------------------------------------ resume
+
+
+def saved(home, name, overrides):
+    hydra = home / name / ".hydra"
+    hydra.mkdir(parents=True)
+    (hydra / "overrides.yaml").write_text(yaml.safe_dump(overrides))
+    return home / name
+
+
+def test_resume_repeats_the_saved_overrides(home):
+    saved(home, "runs/old", ["seeds=3", "resume=elsewhere", "agent.discount=0.9"])
+    assert resume.expand(["resume=runs/old", "training.total_steps=9"]) == [
+        "seeds=3",
+        "agent.discount=0.9",
+        "training.total_steps=9",
+        "resume='runs/old'",
+        "hydra.run.dir='runs/old'",
+    ]
+
+
+def test_resume_takes_any_path(home):
+    saved(home, "it's 1,2 = [a]", ["seeds=3"])
+    arguments = resume.expand(["resume=it's 1,2 = [a]"])
+    compose.store_schemas()
+    with compose.composer(compose.read([])) as make:
+        whole = make(arguments, False)
+    assert whole.hydra.run.dir == "it's 1,2 = [a]"
+    assert whole.resume == "it's 1,2 = [a]"
+    assert whole.seeds == 3
+
+
+def test_resume_auto_takes_the_newest_that_is_not_finished(home):
+    import os
+
+    for age, name in enumerate(("finished", "newest", "older")):
+        run = saved(home, f"runs/{name}", [])
+        (run / "checkpoints").mkdir()
+        os.utime(run, (1_000_000 - age, 1_000_000 - age))
+    (home / "runs/finished/summary.json").write_text("{}")
+    os.utime(home / "runs/finished", (2_000_000, 2_000_000))
+    assert resume.expand(["resume=auto"])[0] == "resume='runs/newest'"
+
+
+def test_nothing_is_resumed_without_being_asked(home):
+    assert resume.expand(["seeds=3"]) == ["seeds=3"]
+    assert resume.expand(["resume=null"]) == ["resume=null"]
+    with pytest.raises(ConfigError, match="resume=here: expected a run directory"):
+        resume.expand(["resume=here"])

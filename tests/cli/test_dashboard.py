@@ -1,0 +1,211 @@
+"""The dashboard as a user has it: a process, a port and a browser."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+
+from rl_grads.cli import dashboard
+
+LOG_A_RUN = """
+import pathlib, sys
+import numpy as np
+from rl_grads.tracking import Run, open_trackers
+from rl_grads.tracking.schema import Tracking, WandB
+settings = Tracking(trackio=True, wandb=WandB(runs="none", project="walks"))
+run = Run(pathlib.Path(sys.argv[1]), "walk/today", (40, 41, 42), ({},) * 3, settings)
+with open_trackers(run) as trackers:
+    for step in range(0, 10_000, 500):
+        slope = np.asarray([1.0, 2.0, 3.0])
+        metrics = {"evaluation/return": slope * step, "loss/td_error": 9 - slope * step}
+        trackers.log(step, metrics)
+    trackers.finish({})
+"""
+SERVE = "import sys; from rl_grads.cli import dashboard; sys.exit(dashboard.main({}))"
+CHROMIUM = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1400,1800",
+]
+
+# Per plot: its title and, for every colour of its legend, how many pixels have it.
+PIXELS = """
+return [...document.querySelectorAll('canvas.marks')].map(canvas => {
+  const box = canvas.closest('.plot-container') || canvas.closest('[class*=plot]')
+    .parentElement.parentElement;
+  const data = canvas.getContext('2d')
+    .getImageData(0, 0, canvas.width, canvas.height).data;
+  const count = rgb => {
+    let n = 0;
+    for (let i = 0; i < data.length; i += 4) {
+      const far = Math.max(...[0, 1, 2].map(c => Math.abs(data[i + c] - rgb[c])));
+      n += data[i + 3] > 128 && far < 12;
+    }
+    return n;
+  };
+  const dots = [...box.querySelectorAll('.legend-dot')];
+  const colours = dots.map(d => d.style.backgroundColor.match(/\\d+/g).map(Number));
+  return {title: box.innerText, pixels: colours.map(count)};
+});
+"""
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def wait_for(probe, seconds=30.0):
+    """The first true answer of `probe`, which may fail to connect until then."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            answer = probe()
+        except (urllib.error.URLError, ConnectionError):
+            answer = None
+        if answer or time.monotonic() > deadline:
+            return answer
+        time.sleep(0.2)
+
+
+def ask(url, body=None, method=None):
+    """A request and its JSON answer (`None` for other answers)."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    request.method = method or request.get_method()
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        text = answer.read()
+    return json.loads(text) if text.startswith(b"{") else text
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """Variables under which one finished run lies in Trackio's store."""
+    folder = tmp_path_factory.mktemp("dashboard")
+    root = str(pathlib.Path(dashboard.__file__).parents[2])
+    made = os.environ | {"TRACKIO_DIR": str(folder / "store"), "PYTHONPATH": root}
+    (folder / "run").mkdir()
+    command = [sys.executable, "-c", LOG_A_RUN, str(folder / "run")]
+    subprocess.run(command, env=made, check=True, timeout=60)
+    return made
+
+
+@pytest.fixture
+def server(environment):
+    """The dashboard in a process of its own: `(process, address)`."""
+    port = free_port()
+    arguments = ["--project", "walks", "--port", str(port), "--no-browser"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVE.format(arguments)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    address = f"http://127.0.0.1:{port}/"
+    try:
+        assert wait_for(lambda: ask(address)), process.communicate(timeout=1)
+        yield process, address
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def browser(tmp_path):
+    """A session of headless Chromium, driven through WebDriver: its address."""
+    driver, chromium = shutil.which("chromedriver"), shutil.which("chromium")
+    if not (driver and chromium):
+        assert not os.environ.get("CI"), "CI needs chromium and chromedriver"
+        pytest.skip("no chromium and chromedriver")
+    port = free_port()
+    process = subprocess.Popen(
+        [driver, f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    arguments = [*CHROMIUM, f"--user-data-dir={tmp_path / 'profile'}"]
+    options = {"binary": chromium, "args": arguments}
+    wish = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}}
+    root, session = f"http://127.0.0.1:{port}/session", None
+    try:
+        session = wait_for(lambda: ask(root, wish))["value"]["sessionId"]
+        yield f"{root}/{session}"
+    finally:
+        if session:
+            ask(f"{root}/{session}", method="DELETE")
+        process.terminate()
+        process.wait(timeout=10)
+
+
+@pytest.mark.browser
+def test_the_curves_of_a_finished_run_are_drawn(server, browser):
+    ask(f"{browser}/url", {"url": server[1] + "?project=walks"})
+
+    def drawn():
+        plots = ask(f"{browser}/execute/sync", {"script": PIXELS, "args": []})["value"]
+        curves = all(len(p["pixels"]) == 3 and min(p["pixels"]) > 50 for p in plots)
+        return plots if len(plots) == 2 and curves else None
+
+    plots = wait_for(drawn)
+    assert plots, ask(f"{browser}/execute/sync", {"script": PIXELS, "args": []})
+    titles = sorted(plot["title"].split()[0] for plot in plots)
+    assert titles == ["return", "td_error"]
+    for plot in plots:
+        for seed in (40, 41, 42):
+            assert f"walk/today-seed{seed}" in plot["title"]
+
+
+def test_control_c_ends_it_cleanly(server):
+    process, _ = server
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=20)
+    assert process.returncode == 0, output
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--project", "walk"], "did you mean 'walks'?"),
+        (["--port", "eight"], "invalid int value: 'eight'"),
+        (["--prot", "8"], "unrecognized arguments: --prot"),
+    ],
+)
+def test_bad_arguments_are_one_message_and_code_2(environment, arguments, message):
+    command = [sys.executable, "-c", SERVE.format(arguments)]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_imports_no_tracker(environment):
+    code = SERVE.format(["--help"]).replace(
+        "sys.exit(", "import atexit; atexit.register(show); sys.exit("
+    )
+    show = "def show(): print('trackio' in sys.modules)\n"
+    command = [sys.executable, "-c", f"import sys\n{show}{code}"]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0
+    assert "--no-browser" in done.stdout
+    assert done.stdout.splitlines()[-1] == "False"

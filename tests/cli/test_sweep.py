@@ -1,0 +1,115 @@
+"""Sweeps: a folder per point, and one failure does not hide another's result."""
+
+import json
+
+import pytest
+
+
+def points(home, experiment="train"):
+    """The directories of the only sweep's points, by number."""
+    (sweep,) = (home / "sweeps" / experiment).iterdir()
+    return {path.name: path for path in sorted(sweep.iterdir()) if path.is_dir()}
+
+
+def files(path):
+    return {p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()}
+
+
+WRITTEN = {
+    ".hydra/config.yaml",
+    ".hydra/hydra.yaml",
+    ".hydra/overrides.yaml",
+    "metrics.jsonl",
+    "summary.json",
+    "train.log",
+}
+
+
+def test_every_point_has_its_own_folder(train, home):
+    status, out, err = train("-m", "optimizer.learning_rate=0,1e-3")
+    assert status == 0, err
+    found = points(home)
+    assert list(found) == ["0", "1"]
+    assert all(files(path) == WRITTEN for path in found.values())
+    assert not (home / "runs").exists()
+    first, second = (path / ".hydra" / "overrides.yaml" for path in found.values())
+    assert "- optimizer.learning_rate=0\n" in first.read_text()
+    assert "- optimizer.learning_rate=0.001\n" in second.read_text()
+    rows = [(path / "metrics.jsonl").read_text() for path in found.values()]
+    # Same seeds, so equal until the first update has moved the parameters.
+    assert rows[0] != rows[1]
+    steps = [[json.loads(row)["step"] for row in text.splitlines()] for text in rows]
+    assert steps == [[44, 44, 48, 48]] * 2
+    seeds = [json.loads((p / "summary.json").read_text())["seeds"] for p in found.values()]
+    assert seeds == [[0, 1], [0, 1]]
+    for path in found.values():
+        assert f"{path / 'summary.json'}" in out.replace("\n", "")
+
+
+@pytest.mark.parametrize(
+    ("sweep", "failed"),
+    [
+        (
+            "env=gymnax/Nope-v1,gymnax/CartPole-v1",
+            "rl-grads train: point 0 (env=gymnax/Nope-v1): env.id='gymnax/Nope-v1': ",
+        ),
+        (
+            "agent.discount=1.5,0.9",
+            "rl-grads train: point 0 (agent.discount=1.5): agent.discount=1.5: expected "
+            "a number in [0, 1]",
+        ),
+        (
+            "agent.loss=td,double_q_learning",
+            "rl-grads train: point 0 (agent.loss=td): agent.loss='td': expected a loss "
+            "of agent=q_learning",
+        ),
+    ],
+)
+def test_a_failing_point_leaves_the_others_their_results(train, home, sweep, failed):
+    status, _, err = train("-m", sweep)
+    assert status == 2
+    assert any(line.startswith(failed) for line in err.splitlines()), err
+    assert err.count("rl-grads train: ") == 1
+    assert "Traceback" not in err
+    bad, good = points(home).values()
+    assert "summary.json" not in files(bad)
+    assert files(good) == WRITTEN
+
+
+def test_a_crash_shows_its_traceback_and_the_other_points_run(train, home, registry):
+    (home / "foreign_crash.py").write_text(
+        "import rl_grads as rg\n"
+        "@rg.register.clip('crash')\n"
+        "def crash(config):\n"
+        "    raise RuntimeError('a mistake in a clip')\n"
+    )
+    sweep = "gradient.update.clip=crash,global_norm"
+    status, _, err = train("-m", "--plugin", "foreign_crash", sweep)
+    assert status == 1
+    assert "Traceback" in err and 'foreign_crash.py", line 4' in err
+    message = "point 0 (gradient.update.clip=crash): RuntimeError('a mistake in a clip')"
+    assert f"rl-grads train: {message}\n" in err
+    bad, good = points(home).values()
+    assert "summary.json" not in files(bad)
+    assert files(good) == WRITTEN
+
+
+def test_what_no_point_can_compose_is_refused_at_the_start(train, home):
+    status, _, err = train("-m", "optimizer=adam,adamm")
+    assert status == 2
+    assert err.startswith("rl-grads train: optimizer=adamm: expected one of adam")
+    assert points(home) == {}
+
+
+def test_experiments_are_swept(train, home):
+    status, _, err = train("-m", "experiment=train,random_walk")
+    assert status == 0, err
+    assert files(points(home)["0"]) == WRITTEN
+    assert files(points(home, "random_walk")["1"]) == WRITTEN
+
+
+@pytest.mark.slow
+def test_environments_are_swept(train, home):
+    status, _, err = train("-m", "env=gymnax/CartPole-v1,gymnax/Acrobot-v1")
+    assert status == 0, err
+    assert [files(path) for path in points(home).values()] == [WRITTEN] * 2

@@ -1,0 +1,83 @@
+"""What every test needs before JAX starts: a CPU with two devices, and no network."""
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
+IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
+
+
+def _prepare() -> None:
+    """Set the environment of this process and of those that tests start."""
+    scratch = tempfile.mkdtemp(prefix=f"rl_grads_{WORKER}_")
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    os.environ["JAX_NUM_CPU_DEVICES"] = "2"
+    os.environ |= _compilation_cache() | _trackers(scratch)
+    os.environ["MPLBACKEND"] = "Agg"
+
+
+def _compilation_cache() -> dict[str, str]:
+    """JAX writes it without a lock, so each test process has its own."""
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".pytest_cache" / "jax" / WORKER),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+
+
+def _trackers(scratch: str) -> dict[str, str]:
+    """Trackers that stay offline and leave nothing in the home folder."""
+    folders = ("TRACKIO_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR")
+    return {
+        "HF_HUB_OFFLINE": "1",
+        "WANDB_MODE": "offline",
+        "WANDB_SILENT": "true",
+        **{name: f"{scratch}/{name.lower()}" for name in folders},
+    }
+
+
+def _hypothesis() -> None:
+    """No deadline, because a first call compiles; the same examples in every CI run."""
+    from hypothesis import settings
+
+    settings.register_profile("rl_grads", deadline=None, derandomize=IN_CI)
+    settings.load_profile("rl_grads")
+
+
+_prepare()
+_hypothesis()
+
+
+def failed_skip(report: SimpleNamespace) -> bool:
+    """Turn a skip into a failure: CI has every piece, so a missing one is an error."""
+    if not report.skipped or hasattr(report, "wasxfail"):
+        return False
+    reason = report.longrepr[-1] if report.longrepr else "no reason"
+    report.outcome, report.longrepr = "failed", f"not run in CI: {reason}"
+    return True
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A test that skips fails in CI."""
+    report = yield
+    if IN_CI:
+        failed_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    """A module that skips itself (`importorskip`) fails in CI."""
+    report = yield
+    if IN_CI:
+        failed_skip(report)
+    return report
