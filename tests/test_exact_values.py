@@ -54,7 +54,8 @@ FIVE_STATES = {
 
 
 @pytest.mark.parametrize(
-    ("episodes", "members", "interval"), [(1, 4000, 50), (10, 4000, 50), (100, 20_000, 200)]
+    ("episodes", "members", "interval"),
+    [(1, 4000, 50), (10, 4000, 50), (100, 20_000, 200)],
 )
 def test_online_td_on_the_five_state_walk_has_the_exact_mean(
     episodes, members, interval

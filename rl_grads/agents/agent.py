@@ -9,7 +9,9 @@ import optax
 
 from rl_grads.config import as_pytree
 from rl_grads.gradients import optimizers
+from rl_grads.gradients.clips import clipped_output
 from rl_grads.gradients.estimators import Estimator
+from rl_grads.td.losses import Loss
 from rl_grads.td.transition import Signals, Transition
 
 as_pytree()  # So that a config can be an argument of a compiled update.
@@ -88,6 +90,18 @@ def init_state(
         updates=jnp.zeros((), jnp.int32),
         key=key_agent,
     )
+
+
+def clipped_loss(loss: Callable[[Any], Loss], network: Any) -> Loss:
+    """The loss of a network, with the clip inside the graph that a config asks for."""
+
+    def clipped(
+        params: Any, bootstrap_params: Any, transition: Transition, config: Any
+    ) -> tuple[jax.Array, Signals]:
+        made = loss(clipped_output(network, config.gradient.clip))
+        return made(params, bootstrap_params, transition, config)
+
+    return clipped
 
 
 def gradient_step(

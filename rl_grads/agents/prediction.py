@@ -5,7 +5,7 @@ from typing import Any
 
 from rl_grads import register
 from rl_grads.agents import networks
-from rl_grads.agents.agent import Agent, gradient_step, init_state
+from rl_grads.agents.agent import Agent, clipped_loss, gradient_step, init_state
 from rl_grads.gradients.estimators import Estimator, mean_gradient
 from rl_grads.td import losses
 
@@ -27,7 +27,7 @@ def prediction(
         >>> agent = prediction(network=nn.Dense(1, use_bias=False))
     """
     estimator = estimator or mean_gradient()
-    td_loss = loss(network)
+    td_loss = clipped_loss(loss, network)
     return Agent(
         init=lambda key, obs, config: init_state(key, obs, config, network, estimator),
         update=gradient_step(td_loss, estimator),

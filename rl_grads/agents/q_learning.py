@@ -11,7 +11,14 @@ import jax.numpy as jnp
 
 from rl_grads import register
 from rl_grads.agents import networks
-from rl_grads.agents.agent import Agent, AgentState, Update, gradient_step, init_state
+from rl_grads.agents.agent import (
+    Agent,
+    AgentState,
+    Update,
+    clipped_loss,
+    gradient_step,
+    init_state,
+)
 from rl_grads.gradients.estimators import Estimator, mean_gradient
 from rl_grads.td import losses, policies
 from rl_grads.td.transition import Transition
@@ -37,7 +44,7 @@ def q_learning(
         >>> agent = q_learning(network=nn.Dense(2), loss=losses.double_q_learning)
     """
     estimator = estimator or mean_gradient()
-    td_loss = loss(network)
+    td_loss = clipped_loss(loss, network)
     step = gradient_step(td_loss, estimator)
 
     def act(

@@ -140,7 +140,8 @@ def read(argv: Sequence[str]) -> Request:
 
 
 def _refuse_flag(message: str) -> NoReturn:
-    raise ConfigError(f"{message}: expected an option that --help lists")
+    flag = message.removeprefix("unrecognized arguments: ")
+    raise ConfigError(f"{flag}: expected an option that --help lists")
 
 
 Compose = Callable[[Sequence[str], bool], DictConfig]

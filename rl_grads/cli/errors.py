@@ -42,15 +42,19 @@ class PointFailed(Exception):
     """A point of a sweep failed and has told why; its argument is the exit status."""
 
 
-def guard(command: str, argv: Sequence[str], call: Callable[[], None]) -> int:
+def guard(command: str, argv: Sequence[str], call: Callable[[bool], None]) -> int:
     """Call and return the exit status: bad input gives 2 and one message.
 
-    `HYDRA_FULL_ERROR=1` in the environment shows the traceback as well.
+    Args:
+        command: What the message begins with.
+        argv: The command line, for the message.
+        call: Is told whether `HYDRA_FULL_ERROR=1` in the environment asks for
+            tracebacks as well.
     """
     before = os.environ.get(_FULL)
     os.environ[_FULL] = "1"  # Hydra then raises instead of printing and exiting.
     try:
-        call()
+        call(before == "1")
     except PointFailed as failed:
         return failed.args[0]
     except KNOWN as error:

@@ -20,11 +20,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command in ("-h", "--help"):
         print(_help())
         return 0
-    if command == "--version":
-        import rl_grads
-
-        print(f"rl-grads {rl_grads.__version__}")
-        return 0
     if command not in COMMANDS:
         hint = nearest(command, COMMANDS)
         expected = ", ".join(COMMANDS)

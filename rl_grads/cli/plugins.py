@@ -34,7 +34,7 @@ def split(argv: Sequence[str]) -> Split:
             rest.append(argument)
     for name in names:
         if not name or name.startswith("-") or "=" in name:
-            raise ConfigError(f"--plugin {name}: expected the name of a Python module")
+            raise ConfigError(f"--plugin={name}: expected the name of a Python module")
     return Split(tuple(names), rest)
 
 
@@ -61,4 +61,4 @@ def _import(name: str) -> None:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise
         expected = "expected a module on Python's path or in the working directory"
-        raise ConfigError(f"--plugin {name}: {expected}") from error
+        raise ConfigError(f"--plugin={name}: {expected}") from error

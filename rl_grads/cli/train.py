@@ -14,10 +14,10 @@ def main(argv: Sequence[str]) -> int:
     """Train what the arguments say; returns the exit status."""
     from rl_grads.cli import errors
 
-    return errors.guard(COMMAND, argv, lambda: _main(argv))
+    return errors.guard(COMMAND, argv, functools.partial(_main, argv))
 
 
-def _main(argv: Sequence[str]) -> None:
+def _main(argv: Sequence[str], tracebacks: bool) -> None:
     from rl_grads.cli import compose, door, help_page, resume
 
     names, rest = plugins.split(argv)
@@ -31,7 +31,7 @@ def _main(argv: Sequence[str]) -> None:
     door.check(request, _fits)
     swept = door.swept(request.flags.overrides) if request.multirun else ()
     failures: list[Exception] = []
-    task = functools.partial(_task, Job(names, swept, failures))
+    task = functools.partial(_task, Job(names, swept, tracebacks, failures))
     resolve = ["--resolve"] if request.flags.cfg == "job" else []
     compose.run(task, [*resolve, *request.argv], COMMAND)
     for failure in failures:
@@ -55,11 +55,13 @@ class Job(NamedTuple):
     Attributes:
         plugins: Modules to import in the job's own process.
         swept: Keys that differ between the points of a sweep.
+        tracebacks: Whether bad input shows one.
         failures: Takes the bad input that a single run meets.
     """
 
     plugins: Sequence[str]
     swept: Sequence[str]
+    tracebacks: bool
     failures: list[Exception]
 
 
@@ -75,7 +77,7 @@ def _task(job: Job, composed: Any) -> None:
     directory = pathlib.Path(the.runtime.output_dir)
     point = functools.partial(_point, composed, directory)
     if the.mode == RunMode.MULTIRUN:
-        _tell_failure(point, the, job.swept)
+        _tell_failure(point, the, job)
         return
     try:
         point()
@@ -83,7 +85,7 @@ def _task(job: Job, composed: Any) -> None:
         job.failures.append(error)
 
 
-def _tell_failure(point: Callable[[], None], the: Any, swept: Sequence[str]) -> None:
+def _tell_failure(point: Callable[[], None], the: Any, job: Job) -> None:
     """Run a point of a sweep; say at once which one failed, and let the others run."""
     from rl_grads.cli import errors
 
@@ -91,10 +93,10 @@ def _tell_failure(point: Callable[[], None], the: Any, swept: Sequence[str]) -> 
         point()
     except Exception as error:
         known = isinstance(error, errors.KNOWN)
-        own = [o for o in the.overrides.task if o.partition("=")[0] in swept]
+        own = [o for o in the.overrides.task if o.partition("=")[0] in job.swept]
         reason = errors.explain(error, the.overrides.task) if known else repr(error)
         message = f"{COMMAND}: point {the.job.num} ({' '.join(own)}): {reason}"
-        errors.tell(message, full=not known)
+        errors.tell(message, full=job.tracebacks or not known)
         raise errors.PointFailed(2 if known else 1) from error
 
 

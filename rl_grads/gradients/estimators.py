@@ -53,12 +53,14 @@ def mean_gradient() -> Estimator:
         weights: jax.Array | None,
         config: Any,
     ) -> tuple[Any, Any, Any]:
-        def mean_loss(params: Any) -> tuple[jax.Array, Any]:
+        def total_loss(params: Any) -> tuple[jax.Array, Any]:
             one = jax.vmap(loss, in_axes=(None, None, 0, None))
             losses, signals = one(params, bootstrap_params, batch, config)
-            return jnp.mean(losses if weights is None else weights * losses), signals
+            return jnp.sum(losses if weights is None else weights * losses), signals
 
-        gradient, signals = jax.grad(mean_loss, has_aux=True)(params)
-        return gradient, signals, state
+        # The sum, not the mean, so that clips inside the graph see whole examples.
+        total, signals = jax.grad(total_loss, has_aux=True)(params)
+        count = jax.tree.leaves(batch)[0].shape[0]
+        return jax.tree.map(lambda leaf: leaf / count, total), signals, state
 
     return Estimator(lambda params: (), update)

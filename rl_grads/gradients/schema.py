@@ -25,10 +25,26 @@ class UpdateClip:
 
 
 @config
+class GraphClip:
+    """Clip inside the graph, at the network's output, for each example by itself.
+
+    With the squared TD error, `max_abs` gives the gradient of the Huber loss.
+    """
+
+    max_abs: float | None = number(
+        None, "largest |derivative of one example's loss| in an output", positive
+    )
+    max_norm: float | None = number(
+        None, "largest L2 norm of the derivative in all outputs", positive
+    )
+
+
+@config
 class Gradient:
     """What happens to the gradient between the loss and the optimizer."""
 
     update: UpdateClip = group(UpdateClip, "clip of the update")
+    clip: GraphClip = group(GraphClip, "clip inside the graph")
 
 
 @config("optimizer/sgd")

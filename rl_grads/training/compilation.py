@@ -29,7 +29,7 @@ def count() -> int:
 
 def use_cache() -> None:
     """Keep compiled programs on disk, unless the user has chosen a place already."""
-    if jax.config.read("jax_compilation_cache_dir") is None:
+    if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
         home = os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")
         directory = pathlib.Path(home) / "rl_grads" / "compiled"
         jax.config.update("jax_compilation_cache_dir", str(directory))

@@ -16,6 +16,7 @@ from rl_grads.training import evaluation, loop
 
 _MEMBERS = PartitionSpec("members")
 _SHARED = PartitionSpec()
+_TOGETHER = "together"  # The members on one device.
 
 
 class Given:
@@ -76,7 +77,7 @@ def engine(given: Given, mesh: jax.sharding.Mesh) -> Engine:
         return loop.init(parts(given, config), key)
 
     def evaluate(config: Any, member: Any, time: jax.Array) -> Any:
-        return evaluation.evaluate(parts(given, config), member, time)
+        return evaluation.evaluate(parts(given, config), member, time, _TOGETHER)
 
     def warm_up(config: Any, member: Any, time: jax.Array, iterations: Any) -> Any:
         return loop.warm_up(parts(given, config), member, time, iterations)
@@ -98,7 +99,7 @@ def _spread(
 ) -> Callable[..., Any]:
     """Vmap over members and shard them; an argument with axis None is shared."""
     return jax.shard_map(
-        jax.vmap(fun, axes),
+        jax.vmap(fun, axes, axis_name=_TOGETHER),
         mesh=mesh,
         in_specs=tuple(_SHARED if axis is None else _MEMBERS for axis in axes),
         out_specs=_MEMBERS,

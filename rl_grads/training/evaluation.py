@@ -26,26 +26,35 @@ class _Rollout(NamedTuple):
 
 
 def evaluate(
-    parts: Parts, member: MemberState, time: jax.Array
+    parts: Parts, member: MemberState, time: jax.Array, axis: str | None = None
 ) -> dict[str, jax.Array]:
     """Metrics of the current parameters: `evaluation/...`, scalars.
 
     Control: mean return and length of greedy episodes in fresh environments.
     Prediction: root mean square value error where the exact values are known.
+
+    Args:
+        parts: What the member is made of.
+        member: Its state.
+        time: Steps per environment so far; every evaluation draws its own keys.
+        axis: See `run_greedy`.
     """
     if parts.agent.greedy is not None:
         key = jax.random.fold_in(member.key, _EVALUATION)
-        return _greedy(parts, member, jax.random.fold_in(key, time))
+        return _greedy(parts, member, jax.random.fold_in(key, time), axis)
     if parts.environment.exact is not None:
         return {"evaluation/rmsve": value_error(parts, member.agent.params)}
     return {}
 
 
-def _greedy(parts: Parts, member: MemberState, key: jax.Array) -> dict[str, jax.Array]:
+def _greedy(
+    parts: Parts, member: MemberState, key: jax.Array, axis: str | None
+) -> dict[str, jax.Array]:
     environment = parts.environment
     if environment.evaluation is not None:
         environment = environment.evaluation(member.environment)
-    end = run_greedy(parts.agent, environment, member.agent.params, key, parts.config)
+    agent, params = parts.agent, member.agent.params
+    end = run_greedy(agent, environment, params, key, parts.config, axis)
     return {
         "evaluation/return": jnp.mean(end.reward),
         "evaluation/length": jnp.mean(end.length),
@@ -53,9 +62,24 @@ def _greedy(parts: Parts, member: MemberState, key: jax.Array) -> dict[str, jax.
 
 
 def run_greedy(
-    agent: Agent, environment: Environment, params: Any, key: jax.Array, config: Any
+    agent: Agent,
+    environment: Environment,
+    params: Any,
+    key: jax.Array,
+    config: Any,
+    axis: str | None = None,
 ) -> _Rollout:
-    """Play `evaluation.episodes` greedy episodes at once, each to its end."""
+    """Play `evaluation.episodes` greedy episodes at once, each to its end.
+
+    Args:
+        agent: An agent with a greedy policy.
+        environment: What it plays.
+        params: Its parameters.
+        key: Of the environments.
+        config: The whole config; `evaluation` is read.
+        axis: Name of the `vmap` around, if any: all play on until the last one ends.
+            JAX cannot call a host environment in a loop that ends for some only.
+    """
     assert agent.greedy is not None
     greedy, settings = agent.greedy, config.evaluation
     limit = settings.max_steps
@@ -81,9 +105,13 @@ def run_greedy(
             running=rollout.running & ~(out.terminated | out.truncated),
         )
 
-    return jax.lax.while_loop(
-        lambda r: jnp.any(r.running) & (r.time < limit), step, start
-    )
+    def going(rollout: _Rollout) -> jax.Array:
+        running = jnp.any(rollout.running)
+        if axis is not None:
+            running = jax.lax.pmax(running.astype(jnp.int32), axis) > 0
+        return running & (rollout.time < limit)
+
+    return jax.lax.while_loop(going, step, start)
 
 
 def value_error(parts: Parts, params: Any) -> jax.Array:

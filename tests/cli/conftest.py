@@ -1,7 +1,6 @@
 """The command line inside the test's own process, in an empty working directory."""
 
 import contextlib
-import copy
 import logging
 import sys
 from pathlib import Path
@@ -79,19 +78,22 @@ def registry():
     """Forget at the end what the test has registered and imported."""
     from hydra.core.config_store import ConfigStore
 
+    import rl_grads.training.schema  # noqa: F401  It declares the built-in classes.
     from rl_grads import config, register
 
-    store = ConfigStore.instance()
     components = {kind: dict(v) for kind, v in register._COMPONENTS.items()}
     schemas, modules, path = dict(config.SCHEMAS), set(sys.modules), list(sys.path)
-    repo = copy.copy(store.repo)
-    store.repo = copy.deepcopy(store.repo)
     yield register
+    repo = ConfigStore.instance().repo
+    for name in set(config.SCHEMAS) - set(schemas):
+        group, _, option = name.partition("/")
+        repo[group].pop(f"{option}.yaml", None)
+        repo[group]["schema"].pop(f"{option}.yaml", None)
     for kind, known in components.items():
         register._COMPONENTS[kind] = known
     config.SCHEMAS.clear()
     config.SCHEMAS.update(schemas)
-    store.repo, sys.path[:] = repo, path
+    sys.path[:] = path
     for name in set(sys.modules) - modules:
         if name.startswith("foreign_"):
             del sys.modules[name]

@@ -95,9 +95,9 @@ CASES = [
     ("seeds=1,2", "seeds=1,2", "-m"),
     ("--unknown", "--unknown", "--help"),
     ("--config-dir=nowhere", "--config-dir=nowhere", "a directory"),
-    ("--plugin foreign_nowhere", "--plugin foreign_nowhere", "a module"),
+    ("--plugin foreign_nowhere", "--plugin=foreign_nowhere", "a module"),
     ("--plugin", "--plugin", "a Python module"),
-    ("--plugin seeds=3", "--plugin seeds=3", "a Python module"),
+    ("--plugin seeds=3", "--plugin=seeds=3", "a Python module"),
     ("resume=nowhere", "resume=nowhere", "a run directory"),
     ("resume=auto", "resume=auto", "an unfinished run"),
     ("resume=auto -m", "resume=auto", "without -m"),
@@ -144,8 +144,41 @@ def test_unknown_command(command):
     status, _, err = command("trian")
     assert status == 2
     assert err == (
-        "rl-grads trian: expected one of train, dashboard, keys; did you mean 'train'?\n"
+        "rl-grads trian: expected one of train, dashboard, keys; did you mean "
+        "'train'?\n"
     )
+
+
+def test_what_training_itself_refuses_is_one_message(train, home):
+    assert train("run.id=done").status == 0
+    status, out, err = train("resume=runs/done")
+    assert (status, out) == (2, "")
+    *other, message = lines_of(err)
+    assert message.startswith("rl-grads train: resume=")
+    assert all(line.startswith("Device: ") for line in other)
+
+
+def test_an_interrupt_has_a_status_of_its_own(capsys):
+    from rl_grads.cli import errors
+
+    def interrupted(tracebacks):
+        raise KeyboardInterrupt
+
+    assert errors.guard("rl-grads train", [], interrupted) == 130
+    assert capsys.readouterr().err == "rl-grads train: interrupted\n"
+
+
+@pytest.mark.parametrize("before", [None, "0", "1"])
+def test_the_environment_is_left_as_it_was(monkeypatch, before):
+    from rl_grads.cli import errors
+
+    monkeypatch.setenv("HYDRA_FULL_ERROR", before or "")
+    if before is None:
+        monkeypatch.delenv("HYDRA_FULL_ERROR")
+    seen = []
+    assert errors.guard("rl-grads train", [], seen.append) == 0
+    assert seen == [before == "1"]
+    assert os.environ.get("HYDRA_FULL_ERROR") == before
 
 
 def test_disjoint_seeds_and_equal_seeds_of_other_points_are_fine(home):

@@ -17,7 +17,9 @@ ROOT = Path(__file__).parents[2]
 
 def rows(page: str) -> dict[str, list[str]]:
     """The first cell of every row of every table, to its other cells."""
-    cells = [line.strip("|").split(" | ") for line in page.splitlines() if "| `" in line]
+    cells = [
+        line.strip("|").split(" | ") for line in page.splitlines() if "| `" in line
+    ]
     return {row[0].strip(" `"): [c.strip() for c in row[1:]] for row in cells}
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from rl_grads.cli import help_page
 
+ROOT = Path(__file__).parents[2]
 HEAVY = {"jax", "optax", "flax", "gymnax", "gymnasium", "wandb", "trackio", "orbax"}
 # The status, and what has been imported when the command is done.
 PROBE = """
@@ -21,8 +22,7 @@ print(json.dumps([status, sorted({name.partition(".")[0] for name in sys.modules
 
 
 def imported_by(*arguments: str, cwd: Path) -> tuple[int, set[str], str]:
-    root = str(Path(__file__).parents[2])
-    path = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-c", PROBE, *arguments],
         cwd=cwd,
@@ -63,15 +63,14 @@ def test_the_probe_sees_what_is_imported(tmp_path):
 
 def test_import_of_the_package_is_light(tmp_path):
     code = "import sys, rl_grads; print({n.partition('.')[0] for n in sys.modules})"
-    root = str(Path(__file__).parents[2])
     done = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=root,
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert HEAVY | {"numpy", "hydra", "omegaconf"} & eval(done.stdout) == HEAVY
+    assert (HEAVY | {"numpy", "hydra", "omegaconf"}) & eval(done.stdout) == set()
 
 
 def test_help_says_what_the_command_does(command):
@@ -79,12 +78,11 @@ def test_help_says_what_the_command_does(command):
     assert (status, err) == (0, "")
     assert out == f"{help_page.text()}\n"
     assert max(map(len, out.splitlines())) <= 88
-    for line in (
-        "  agent       double_q_learning, expected_sarsa, prediction, q_learning, sarsa",
-        "  env         gymnax/ID, gymnasium/ID, chain/NAME",
-        "  experiment  minatar_breakout, random_walk, train",
-    ):
-        assert line in out.splitlines()
+    choices = dict(line.split(None, 1) for line in out.splitlines() if ", " in line)
+    assert choices["optimizer"] == "adam, fading_adam, rmsprop, sgd"
+    assert choices["env"] == "gymnax/ID, gymnasium/ID, chain/NAME"
+    files = (ROOT / "configs" / "experiment").glob("*.yaml")
+    assert choices["experiment"] == ", ".join(sorted(path.stem for path in files))
     for word in ("--plugin MODULE", "--config-dir DIR", "-m, --multirun", "docs/"):
         assert word in out
 

@@ -40,7 +40,9 @@ def test_every_point_has_its_own_folder(train, home):
     assert rows[0] != rows[1]
     steps = [[json.loads(row)["step"] for row in text.splitlines()] for text in rows]
     assert steps == [[44, 44, 48, 48]] * 2
-    seeds = [json.loads((p / "summary.json").read_text())["seeds"] for p in found.values()]
+    seeds = [
+        json.loads((p / "summary.json").read_text())["seeds"] for p in found.values()
+    ]
     assert seeds == [[0, 1], [0, 1]]
     for path in found.values():
         assert f"{path / 'summary.json'}" in out.replace("\n", "")
@@ -55,8 +57,8 @@ def test_every_point_has_its_own_folder(train, home):
         ),
         (
             "agent.discount=1.5,0.9",
-            "rl-grads train: point 0 (agent.discount=1.5): agent.discount=1.5: expected "
-            "a number in [0, 1]",
+            "rl-grads train: point 0 (agent.discount=1.5): agent.discount=1.5: "
+            "expected a number in [0, 1]",
         ),
         (
             "agent.loss=td,double_q_learning",
@@ -87,7 +89,9 @@ def test_a_crash_shows_its_traceback_and_the_other_points_run(train, home, regis
     status, _, err = train("-m", "--plugin", "foreign_crash", sweep)
     assert status == 1
     assert "Traceback" in err and 'foreign_crash.py", line 4' in err
-    message = "point 0 (gradient.update.clip=crash): RuntimeError('a mistake in a clip')"
+    message = (
+        "point 0 (gradient.update.clip=crash): RuntimeError('a mistake in a clip')"
+    )
     assert f"rl-grads train: {message}\n" in err
     bad, good = points(home).values()
     assert "summary.json" not in files(bad)

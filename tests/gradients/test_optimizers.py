@@ -104,7 +104,7 @@ def test_a_clip_comes_before_the_optimizer(optimizer, unclipped, clip, same):
 
 
 def clipped(clip: UpdateClip, gradient):
-    config = Config(optimizer=SGD(learning_rate=1.0), gradient=Gradient(clip))
+    config = Config(optimizer=SGD(learning_rate=1.0), gradient=Gradient(update=clip))
     made = optimizers.make(config)
     step, _ = made.update(gradient, made.init(gradient))
     return jax.tree.map(lambda x: np.round(-x, 12).tolist(), step)

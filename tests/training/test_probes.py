@@ -4,6 +4,8 @@ All of them are one registered environment, with the probe's number among its
 parameters: a sweep over that number trains every probe in one compiled program.
 """
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +21,8 @@ from rl_grads.replay.schema import Replay
 
 PROBES = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
 DISCOUNT, EPSILON = 0.9, 0.2
+LOSSES = ("q_learning", "double_q_learning", "sarsa", "expected_sarsa")
+TARGETS = {"online": Target(), "period": Target(period=10), "polyak": Target(None, 0.1)}
 
 
 def probe(config):
@@ -68,18 +72,18 @@ def base_config(agent, **changes):
     config = rg.Config(
         agent=agent,
         network=MLP(hidden=(16,)),
-        optimizer=Adam(learning_rate=0.01, learning_rate_decay=0.0),
+        optimizer=Adam(learning_rate=0.02, learning_rate_decay=0.0),
         replay=Replay(capacity=2000),
     )
     settings = {
         "env.id": "probe",
         "env.params": {"number": 1.0},
-        "training.total_steps": 4000,
+        "training.total_steps": 2000,
         "training.batch_size": 32,
         "training.warmup_steps": 32,
         "evaluation.interval": None,
         "evaluation.episodes": 20,
-        "tracking.interval": 4000,
+        "tracking.interval": 2000,
     }
     return rg.replace(config, settings | changes)
 
@@ -116,22 +120,13 @@ def assert_learned(values, exact, tolerance):
     np.testing.assert_allclose(values[known], exact[known], atol=tolerance)
 
 
-@pytest.mark.parametrize("loss", ["q_learning", "double_q_learning", "sarsa"])
 @pytest.mark.parametrize(
-    "target", [Target(), Target(period=20), Target(polyak=0.05)], ids=lambda t: str(t)
+    ("loss", "target"),
+    [*itertools.product(LOSSES, ("online", "period")), ("q_learning", "polyak")],
 )
 def test_control(loss, target):
-    check_control(loss, target)
-
-
-@pytest.mark.parametrize("target", [Target(), Target(period=20)], ids=lambda t: str(t))
-def test_control_by_expected_sarsa(target):
-    check_control("expected_sarsa", target)
-
-
-def check_control(loss, target):
     policy = BehaviourPolicy(epsilon=EPSILON)
-    agent = QLearning(loss, DISCOUNT, target=target, behaviour_policy=policy)
+    agent = QLearning(loss, DISCOUNT, TARGETS[target], policy)
     values, result = learn(base_config(agent))
     assert_learned(values, expected_q(loss), 0.05)
     returns = result.final()["evaluation/return"]
@@ -151,15 +146,15 @@ VALUES = np.array(
 )
 
 
-@pytest.mark.parametrize("target", [Target(), Target(period=20)], ids=lambda t: str(t))
+@pytest.mark.parametrize("target", ["online", "polyak"])
 def test_prediction_follows_the_uniform_policy(target):
-    config = base_config(Prediction(discount=DISCOUNT, target=target))
+    config = base_config(Prediction(discount=DISCOUNT, target=TARGETS[target]))
     values, _ = learn(config)
     assert_learned(values[..., 0], VALUES, 0.06)
 
 
 def test_prediction_online():
-    changes = {"replay": None, "training.num_envs": 8, "training.total_steps": 16_000}
+    changes = {"replay": None, "training.num_envs": 8, "training.total_steps": 8000}
     config = base_config(Prediction(discount=DISCOUNT), **changes)
     values, _ = learn(config)
     assert_learned(values[..., 0], VALUES, 0.06)

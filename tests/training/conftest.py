@@ -1,0 +1,36 @@
+import pytest
+
+import rl_grads as rg
+from rl_grads.agents.schema import MLP
+from rl_grads.gradients.schema import Adam
+from rl_grads.replay.schema import Replay
+
+TINY = {
+    "agent.loss": "double_q_learning",
+    "agent.target.polyak": 0.05,
+    "training.num_envs": 2,
+    "training.total_steps": 240,
+    "training.batch_size": 8,
+    "training.warmup_steps": 40,
+    "evaluation.episodes": 2,
+    "evaluation.interval": 120,
+    "tracking.interval": 60,
+    "tracking.progress": False,
+    "tracking.trackio": False,
+    "tracking.wandb.runs": "none",
+}
+
+
+@pytest.fixture
+def tiny():
+    """Makes small configs: CartPole, 100 updates; `tiny({"path.to.key": value})`."""
+
+    def make(changes=None):
+        config = rg.Config(
+            network=MLP(hidden=(16,)),
+            optimizer=Adam(learning_rate=0.01, learning_rate_decay=0.1),
+            replay=Replay(capacity=120),
+        )
+        return rg.replace(config, TINY | (changes or {}))
+
+    return make
