@@ -2,7 +2,7 @@
 
 import functools
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rl_grads.cli import plugins
@@ -117,7 +117,18 @@ def _point(composed: Any, directory: pathlib.Path) -> None:
     console = rich.console.Console(stderr=True)
     console.print(f"Device: {devices.describe()}")
     result = train(members=population(config), run_dir=directory)
-    rich.console.Console().print(result_table(result.summary(), _written(directory)))
+    summary = result.summary()
+    rich.console.Console().print(result_table(summary, _written(directory)))
+    console.print(_timing(summary))
+
+
+def _timing(summary: Mapping[str, Any]) -> str:
+    """How long it took, and how much of that was compilation."""
+    return (
+        f"{len(summary['seeds'])} members x {summary['env_steps']:,} steps in "
+        f"{summary['wall_s']:.1f} s, {summary['compile_s']:.1f} s of it compilation; "
+        f"then {summary['steps_per_s']:,.0f} steps/s"
+    )
 
 
 def _written(directory: pathlib.Path) -> list[pathlib.Path]:

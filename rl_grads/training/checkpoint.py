@@ -5,9 +5,15 @@ offset of `metrics.jsonl` at that moment, and shape and checksum of every array,
 a flipped bit is noticed and a resumed run continues its files exactly.
 """
 
+import contextlib
+import gc
+import logging
 import pathlib
+import sys
+import textwrap
+import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, NoReturn
 
 import jax
@@ -95,9 +101,10 @@ class Checkpoints:
         """One item; whatever goes wrong on the way, the checkpoint cannot be used."""
         args = self._ocp.args.Composite(**{item: argument})
         try:
-            return self._manager.restore(iteration, args=args)[item]
+            with _first_error_only():
+                return self._manager.restore(iteration, args=args)[item]
         except Exception as error:
-            reason = str(error).strip().partition("\n")[0]
+            reason = textwrap.shorten(str(error), 80, placeholder=" ...")
             self._refuse(f"expected an intact checkpoint ({reason})", error)
 
     def _check_fit(
@@ -131,6 +138,24 @@ class Checkpoints:
         raise ConfigError(f"resume={self._home}: {expected}") from cause
 
 
+@contextlib.contextmanager
+def _first_error_only() -> Iterator[None]:
+    """Orbax reads many arrays at once; after a failure the others complain as well."""
+    hook, log = sys.unraisablehook, logging.getLogger("asyncio")
+    level = log.level
+    sys.unraisablehook = lambda unraisable: None
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    except Exception:
+        time.sleep(0.2)  # Reads that are still under way end in a closed loop.
+        gc.collect()
+        raise
+    finally:
+        sys.unraisablehook = hook
+        log.setLevel(level)
+
+
 def _is_key(leaf: Any) -> bool:
     return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
@@ -155,10 +180,12 @@ def _host_leaves(tree: Any) -> dict[str, np.ndarray]:
 def _shapes(tree: Any) -> dict[str, jax.ShapeDtypeStruct]:
     """Shape and type of what `_host_leaves` makes."""
 
-    def data(leaf: Any) -> Any:
-        return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+    def shape(leaf: Any) -> jax.ShapeDtypeStruct:
+        if _is_key(leaf):
+            return jax.eval_shape(jax.random.key_data, leaf)
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
 
-    return {name: jax.eval_shape(data, leaf) for name, leaf in _named(tree).items()}
+    return {name: shape(leaf) for name, leaf in _named(tree).items()}
 
 
 def _rebuild(like: Any, leaves: Mapping[str, Any]) -> Any:

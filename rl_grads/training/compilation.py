@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from typing import NamedTuple
 
 import jax
 
@@ -15,6 +16,13 @@ def _listen(event: str, duration_secs: float, **_: object) -> None:
 
 
 jax.monitoring.register_event_duration_secs_listener(_listen)
+
+
+class Clock(NamedTuple):
+    """A moment: of the wall clock, and of the seconds spent compiling."""
+
+    wall_s: float
+    compile_s: float
 
 
 def seconds() -> float:

@@ -14,7 +14,7 @@ class Timing(NamedTuple):
     Attributes:
         wall_s: Wall-clock seconds.
         compile_s: Seconds of backend compilation, of all threads together.
-        steps: Environment steps of all members together.
+        steps: Environment steps of all members together, without warming up.
     """
 
     wall_s: float

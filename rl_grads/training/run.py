@@ -139,6 +139,7 @@ class Plan(NamedTuple):
         layout: Where the members live.
         engine: The compiled programs.
         configs: All configs, stacked and padded, on the devices.
+        clock: Started with the plan.
     """
 
     members: tuple[Member, ...]
@@ -146,17 +147,20 @@ class Plan(NamedTuple):
     layout: devices.Layout
     engine: Engine
     configs: Any
+    clock: compilation.Clock
 
 
 def plan(given: Given, members: Sequence[Member]) -> Plan:
     """Check the members and lay them out over the devices."""
+    clock = compilation.Clock(time.perf_counter(), compilation.seconds())
     config = members[0].config
     check(config, given)
     on_host = given.environment is not None and not given.environment.resamples
     limit = 1 if on_host else devices.device_limit(config)
     layout = devices.layout(len(members), limit)
     stacked = devices.put(layout, stack(members))
-    return Plan(tuple(members), config, layout, engine(given, layout.mesh), stacked)
+    programs = engine(given, layout.mesh)
+    return Plan(tuple(members), config, layout, programs, stacked, clock)
 
 
 def train_from(
@@ -173,7 +177,6 @@ def train_from(
         hooks: What to do with rows and checkpoints.
         history: Rows up to the snapshot, of a resumed run.
     """
-    begun, compiled = time.perf_counter(), compilation.seconds()
     rows, first = list(history), snapshot.iteration
     for stop in stops(the.config):
         done = bool(rows) and _all_done(the.config, rows[-1].metrics)
@@ -185,8 +188,8 @@ def train_from(
                 hooks.save(snapshot)
     per = steps_per_iteration(the.config) * len(the.members)
     timing = Timing(
-        wall_s=time.perf_counter() - begun,
-        compile_s=compilation.seconds() - compiled,
+        wall_s=time.perf_counter() - the.clock.wall_s,
+        compile_s=compilation.seconds() - the.clock.compile_s,
         steps=(snapshot.iteration - first) * per,
     )
     return _result(the, snapshot, rows, timing)

@@ -1,3 +1,4 @@
+import jax
 import pytest
 
 import rl_grads as rg
@@ -19,6 +20,15 @@ TINY = {
     "tracking.trackio": False,
     "tracking.wandb.runs": "none",
 }
+
+
+@pytest.fixture(autouse=True)
+def quick_compiler():
+    """These programs run for less time than they take to optimise."""
+    before = jax.config.jax_disable_most_optimizations
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture

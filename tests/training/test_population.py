@@ -43,10 +43,16 @@ def trained(config, seeds):
 
 
 @pytest.mark.parametrize(
-    "size", [3, *(pytest.param(n, marks=pytest.mark.slow) for n in (8, 16, 32))]
+    ("size", "optimised"),
+    [
+        (3, False),
+        *(pytest.param(n, True, marks=pytest.mark.slow) for n in (3, 8, 16, 32)),
+    ],
 )
-def test_a_member_equals_its_solo_run_for_100_updates(tiny, size):
-    config = tiny()
+def test_a_member_equals_its_solo_run_for_100_updates(tiny, size, optimised):
+    jax.config.update("jax_disable_most_optimizations", not optimised)
+    # Another structure, so that no other test has compiled it.
+    config = tiny({"network.hidden": (16, 16)} if optimised else {})
     together = trained(config, range(size))
     updates = together.pop(".agent.updates")
     assert updates.tolist() == [100] * size
@@ -92,11 +98,20 @@ def pairs(values):
     return itertools.combinations(range(len(values)), 2)
 
 
-def test_members_share_no_randomness(tiny):
-    config = tiny({"agent.behaviour_policy.name": "uniform"})
-    config.training.warmup_steps = 200
-    the = plan(config, range(10))
-    start = run.start(the).members
+@pytest.fixture
+def ten(tiny):
+    """Ten members that act at random for 240 steps before they learn."""
+    changes = {
+        "agent.behaviour_policy.name": "uniform",
+        "training.warmup_steps": 200,
+        "training.updates_per_iteration": 3,
+        "training.num_steps": 4,
+    }
+    return plan(tiny(changes), range(10))
+
+
+def test_members_share_no_randomness(ten):
+    start = run.start(ten).members
     weights = numbers(start.agent.params["params"]["Dense_0"]["kernel"]).reshape(10, -1)
     observations = numbers(start.memory.ring.obs)[:, 0].reshape(10, -1)
     actions = numbers(start.memory.ring.ints)[:, :60, :, 0].reshape(10, -1)
@@ -108,13 +123,12 @@ def test_members_share_no_randomness(tiny):
         assert abs(agreed - count / 2) < 4.5 * np.sqrt(count / 4)
 
 
-def test_no_two_draws_have_a_key_in_common(tiny):
-    config = tiny({"training.updates_per_iteration": 3, "training.num_steps": 4})
-    the = plan(config, range(10))
-    start = run.without_padding(the, run.fresh(the))
+def test_no_two_draws_have_a_key_in_common(ten):
+    start = run.without_padding(ten, run.fresh(ten))
 
+    @jax.jit
     def keys(key, time):
-        return loop.iteration_keys(key, time, config.training)
+        return loop.iteration_keys(key, time, ten.config.training)
 
     times = jnp.arange(0, 40, 4)
     inside = jax.vmap(jax.vmap(keys, (None, 0)), (0, None))(start.key, times)

@@ -1,0 +1,276 @@
+"""A run that is cut off and continued is the run that was never cut off."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rl_grads as rg
+from rl_grads.config import ConfigError
+from rl_grads.envs.environment import Environment, Step
+from rl_grads.envs.wrappers import wrap
+from rl_grads.replay import buffer
+from rl_grads.training import loop, session
+from rl_grads.training.engine import Given, parts
+from rl_grads.training.restart import restart
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SAVED = {"checkpoint.interval": 120}
+
+
+def document(directory):
+    return json.loads((directory / "summary.json").read_text())
+
+
+def metrics_of(summary):
+    return {name: v for name, v in summary.items() if isinstance(v, dict)}
+
+
+# --------------------------------------------------------------- from the command line
+
+ARGUMENTS = (
+    "seeds=2",
+    "network.hidden=[8]",
+    "training.total_steps=150_000",
+    "training.num_envs=10",
+    "training.batch_size=8",
+    "training.warmup_steps=100",
+    "replay.capacity=500",
+    "evaluation.episodes=2",
+    "evaluation.interval=50_000",
+    "evaluation.max_steps=50",
+    "checkpoint.interval=10_000",
+    "tracking.interval=1000",
+    "tracking.progress=false",
+    "tracking.trackio=false",
+    "tracking.wandb.runs=none",
+)
+
+
+def start(folder, *arguments):
+    folder.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "rl_grads.cli.main", "train", *arguments]
+    quick = {"PYTHONPATH": str(ROOT), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    environment = os.environ | quick
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for(condition, process, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_killed_run_continues_to_the_same_files(tmp_path):
+    whole = start(tmp_path / "whole", *ARGUMENTS, "hydra.run.dir=run")
+    assert whole.wait() == 0, whole.communicate()
+
+    killed = start(tmp_path / "killed", *ARGUMENTS, "hydra.run.dir=run")
+    home = tmp_path / "killed" / "run"
+    wait_for(lambda: list(home.glob("checkpoints/*/commit_success.txt")), killed)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    assert not (home / "summary.json").exists()
+    with open(home / "metrics.jsonl", "a") as file:
+        file.write('{"step": 149')  # A row that was being written.
+
+    resumed = start(tmp_path / "killed", "resume=run")
+    assert resumed.wait() == 0, resumed.communicate()
+
+    other = tmp_path / "whole" / "run"
+    lines = (home / "metrics.jsonl").read_bytes()
+    assert lines == (other / "metrics.jsonl").read_bytes()
+    assert len(lines.splitlines()) == 2 * 150
+    found, expected = document(home), document(other)
+    assert found["status"] == expected["status"] == "finished"
+    assert found["env_steps"] == expected["env_steps"] == 150_000
+    assert metrics_of(found) == metrics_of(expected)
+    for process in (killed, whole, resumed):
+        process.stderr.close()
+
+
+# --------------------------------------------------------------------- in this process
+
+
+class Cut(Exception):
+    """Stands for whatever ends a process."""
+
+
+def cut_off(members, directory, monkeypatch, after=150):
+    """Train and stop once a row later than `after` steps is written."""
+    row = session._row
+
+    def failing(trackers, progress, step, metrics):
+        row(trackers, progress, step, metrics)
+        if step > after:
+            raise Cut
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "_row", failing)
+        with pytest.raises(Cut):
+            rg.train(members=members, run_dir=directory)
+    assert not (directory / "summary.json").exists()
+
+
+def resumed(config, directory, seeds=range(3), **changes):
+    config = rg.replace(config, {"resume": str(directory)} | changes)
+    members = rg.population(config, seeds=seeds)
+    return rg.train(members=members, run_dir=directory)
+
+
+@pytest.mark.parametrize(
+    "precision", ["float32", pytest.param("float64", marks=pytest.mark.slow)]
+)
+def test_a_resumed_result_is_the_whole_result(tiny, tmp_path, monkeypatch, precision):
+    config = tiny(SAVED | {"precision": precision})
+    members = rg.population(config, seeds=range(3))
+    whole = rg.train(members=members, run_dir=tmp_path / "whole")
+    cut_off(members, tmp_path / "cut", monkeypatch)
+    again = resumed(config, tmp_path / "cut")
+    assert again.steps.tolist() == whole.steps.tolist() == [60, 120, 180, 240]
+    for name, values in whole.metrics.items():
+        np.testing.assert_array_equal(again.metrics[name], values, name)
+    for found, expected in zip(again.params, whole.params, strict=True):
+        for leaf, other in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+            assert leaf.dtype == precision
+            np.testing.assert_array_equal(leaf, other)
+    files = [tmp_path / name / "metrics.jsonl" for name in ("whole", "cut")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert again.timing.steps == 3 * 120
+    assert document(tmp_path / "cut")["env_steps"] == 240
+
+
+@pytest.fixture
+def interrupted(tiny, tmp_path, monkeypatch):
+    """The config and the directory of a run that was cut off after its checkpoint."""
+    config = tiny(SAVED)
+    cut_off(rg.population(config, seeds=range(3)), tmp_path / "run", monkeypatch)
+    return config, tmp_path / "run"
+
+
+def test_what_does_not_fit_is_refused(interrupted):
+    config, home = interrupted
+    before = (home / "metrics.jsonl").read_bytes()
+    with pytest.raises(ConfigError, match=r"has agent\.params\..*bias: floa"):
+        resumed(config, home, **{"network.hidden": (8,)})
+    with pytest.raises(ConfigError, match=r"has agent.target_params.*: float32\["):
+        resumed(config, home, **{"agent.target.polyak": None})
+    with pytest.raises(ConfigError, match=r"the seeds \[0, 1, 2\], got \[1, 2, 3\]"):
+        resumed(config, home, seeds=range(1, 4))
+    with pytest.raises(ConfigError, match="expected a run with checkpoints"):
+        resumed(config, home.parent / "elsewhere")
+    assert (home / "metrics.jsonl").read_bytes() == before
+    (home / "metrics.jsonl").write_bytes(before[:50])
+    with pytest.raises(
+        ConfigError, match=r"expected metrics.jsonl with at least \d+ by"
+    ):
+        resumed(config, home)
+
+
+def test_numbers_may_change_on_the_way(interrupted):
+    config, home = interrupted
+    result = resumed(config, home, **{"optimizer.learning_rate": 0.001})
+    assert result.steps.tolist() == [60, 120, 180, 240]
+
+
+# -------------------------------------------------------------------- host environments
+
+
+def test_a_gymnasium_run_goes_on_in_fresh_environments(tiny, tmp_path, monkeypatch):
+    config = tiny(SAVED | {"env.id": "gymnasium/CartPole-v1"})
+    members = rg.population(config, seeds=range(2))
+    cut_off(members, tmp_path / "run", monkeypatch)
+    logged = (tmp_path / "run" / "metrics.jsonl").read_bytes().splitlines()
+    result = resumed(config, tmp_path / "run", seeds=range(2))
+    assert result.steps.tolist() == [60, 120, 180, 240]
+    kept = (tmp_path / "run" / "metrics.jsonl").read_bytes().splitlines()
+    assert kept[:4] == logged[:4]
+    assert len(kept) == 8
+    episodes = result.metrics["training/episodes"]
+    assert np.all(np.diff(episodes, axis=1) >= 0)
+    assert np.all(np.isfinite(result.final()["evaluation/return"]))
+
+
+def counting(first=0.0):
+    """Observations count from the first one on; episodes have no end."""
+
+    def reset(key):
+        return jnp.float32(first), jnp.full(1, first)
+
+    def step(key, state, action):
+        obs, ended = (state + 1)[None], jnp.bool_(False)
+        return obs[0], Step(obs, jnp.float32(1), ended, ended, obs)
+
+    observation = jax.ShapeDtypeStruct((1,), jnp.float32)
+    return Environment("counting", reset, step, observation, 2, resamples=False)
+
+
+def test_the_memory_of_a_restarted_member_does_not_bootstrap_across_the_cut(tiny):
+    changes = {"replay.capacity": 40, "training.num_steps": 2}
+    config = tiny(changes | {"training.warmup_steps": 4})
+    made = parts(Given(None, counting()), config)
+    again = parts(Given(None, counting(500.0)), config)
+    assert made.size.side > 0
+
+    @jax.jit
+    def run_and_restart(key):
+        old = loop.warm_up(made, loop.init(made, key), jnp.int32(0), 4)
+        member = restart(made, old, loop.init(again, key), 8)
+        # Two more iterations: the row after the cut is written as well.
+        after = loop.warm_up(made, member, jnp.int32(8), 2)
+        ring = after.memory.ring
+        return member, buffer.take(ring, made.size, jnp.arange(0, 24, 2))
+
+    member, seen = run_and_restart(jax.random.key(0))
+    np.testing.assert_array_equal(member.obs, [[500.0], [500.0]])
+    np.testing.assert_array_equal(member.episodes.length, [0, 0])
+    before, after = list(range(8)), [500, 501, 502, 503]
+    assert seen.s_tm1.ravel().tolist() == before + after
+    assert seen.s_t.ravel().tolist() == [s + 1 for s in before + after]
+    assert seen.truncated.tolist() == [t == 7 for t in range(12)]
+    assert not np.any(seen.terminated)
+
+
+def test_a_cut_needs_a_place_for_final_observations():
+    size = buffer.sizes(10, 1, 1, None)
+    ring = buffer.create(size, jnp.zeros((1, 2)), jnp.float32)
+    with pytest.raises(ValueError, match="cut: expected a ring with a side store"):
+        buffer.cut(ring, size, jnp.int32(3), jnp.zeros((1, 2)))
+
+
+def test_observation_statistics_survive_a_restart(tiny):
+    wrappers = {
+        "env.wrappers.normalise_observation": 1e-8,
+        "env.wrappers.frame_stack": 2,
+        "training.warmup_steps": 10,
+    }
+    config = tiny(wrappers)
+    first, later = (
+        parts(Given(None, wrap(counting(k), config.env.wrappers)), config)
+        for k in (3.0, 500.0)
+    )
+
+    @jax.jit
+    def run_and_restart(key):
+        old, new = loop.init(first, key), loop.init(later, key)
+        return new, restart(first, old, new, 1)
+
+    new, member = run_and_restart(jax.random.key(0))
+    state, fresh = member.environment, new.environment
+    np.testing.assert_array_equal(state.inner.statistics.mean, [[3.0], [3.0]])
+    np.testing.assert_array_equal(state.inner.inner, [500.0, 500.0])
+    np.testing.assert_array_equal(state.frames, fresh.frames)
+    assert np.all(fresh.inner.statistics.mean == 500.0)
