@@ -28,10 +28,9 @@ def empty_folder(tmp_path, monkeypatch):
 @pytest.fixture(autouse=True)
 def quick_compiler():
     """These programs run for less time than they take to optimise."""
-    before = jax.config.jax_disable_most_optimizations
     jax.config.update("jax_disable_most_optimizations", True)
     yield
-    jax.config.update("jax_disable_most_optimizations", before)
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def small(changes=None):

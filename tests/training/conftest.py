@@ -25,10 +25,9 @@ TINY = {
 @pytest.fixture(autouse=True)
 def quick_compiler():
     """These programs run for less time than they take to optimise."""
-    before = jax.config.jax_disable_most_optimizations
     jax.config.update("jax_disable_most_optimizations", True)
     yield
-    jax.config.update("jax_disable_most_optimizations", before)
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ def metrics_of(summary):
 ARGUMENTS = (
     "seeds=2",
     "network.hidden=[8]",
-    "training.total_steps=150_000",
+    "training.total_steps=100_000",
     "training.num_envs=10",
     "training.batch_size=8",
     "training.warmup_steps=100",
@@ -47,7 +47,7 @@ ARGUMENTS = (
     "evaluation.episodes=2",
     "evaluation.interval=50_000",
     "evaluation.max_steps=50",
-    "checkpoint.interval=10_000",
+    "checkpoint.interval=4000",
     "tracking.interval=1000",
     "tracking.progress=false",
     "tracking.trackio=false",
@@ -55,14 +55,29 @@ ARGUMENTS = (
 )
 
 
-def start(folder, *arguments):
-    folder.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "rl_grads.cli.main", "train", *arguments]
-    quick = {"PYTHONPATH": str(ROOT), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    environment = os.environ | quick
-    return subprocess.Popen(
-        command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True
-    )
+@pytest.fixture
+def launch(tmp_path):
+    """Start `rl-grads train ARGUMENT ...` in a folder; no process outlives the test."""
+    processes = []
+
+    def start(folder, *arguments):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        quick = {"PYTHONPATH": str(ROOT), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "rl_grads.cli.main", "train", *arguments],
+            cwd=tmp_path / folder,
+            env=os.environ | quick,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
 
 
 def wait_for(condition, process, seconds=120):
@@ -73,33 +88,33 @@ def wait_for(condition, process, seconds=120):
         time.sleep(0.01)
 
 
-def test_a_killed_run_continues_to_the_same_files(tmp_path):
-    whole = start(tmp_path / "whole", *ARGUMENTS, "hydra.run.dir=run")
-    assert whole.wait() == 0, whole.communicate()
+def finish(process):
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
 
-    killed = start(tmp_path / "killed", *ARGUMENTS, "hydra.run.dir=run")
-    home = tmp_path / "killed" / "run"
-    wait_for(lambda: list(home.glob("checkpoints/*/commit_success.txt")), killed)
+
+def test_a_killed_run_continues_to_the_same_files(launch, tmp_path):
+    whole = launch("whole", *ARGUMENTS, "hydra.run.dir=run")
+    finish(whole)
+
+    killed = launch("killed", *ARGUMENTS, "hydra.run.dir=run")
+    home, other = tmp_path / "killed" / "run", tmp_path / "whole" / "run"
+    saved = home / "checkpoints"
+    wait_for(lambda: any(p.name.isdigit() for p in saved.glob("*")), killed)
     killed.send_signal(signal.SIGKILL)
-    killed.communicate()
-    assert killed.returncode == -signal.SIGKILL
+    assert killed.wait() == -signal.SIGKILL
     assert not (home / "summary.json").exists()
     with open(home / "metrics.jsonl", "a") as file:
-        file.write('{"step": 149')  # A row that was being written.
+        file.write('{"step": 99')  # A row that was being written.
+    finish(launch("killed", "resume=run"))
 
-    resumed = start(tmp_path / "killed", "resume=run")
-    assert resumed.wait() == 0, resumed.communicate()
-
-    other = tmp_path / "whole" / "run"
     lines = (home / "metrics.jsonl").read_bytes()
     assert lines == (other / "metrics.jsonl").read_bytes()
-    assert len(lines.splitlines()) == 2 * 150
+    assert len(lines.splitlines()) == 2 * 100
     found, expected = document(home), document(other)
     assert found["status"] == expected["status"] == "finished"
-    assert found["env_steps"] == expected["env_steps"] == 150_000
+    assert found["env_steps"] == expected["env_steps"] == 100_000
     assert metrics_of(found) == metrics_of(expected)
-    for process in (killed, whole, resumed):
-        process.stderr.close()
 
 
 # --------------------------------------------------------------------- in this process
