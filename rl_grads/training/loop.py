@@ -144,6 +144,14 @@ def choose(
     return behaviour(key, state)
 
 
+class _Acting(NamedTuple):
+    """The part of a member that acting changes."""
+
+    environment: Any
+    obs: jax.Array
+    episodes: Episodes
+
+
 def collect(
     parts: Parts, member: MemberState, keys: Keys
 ) -> tuple[MemberState, Experience, Finished]:
@@ -153,13 +161,13 @@ def collect(
         action, rho = choose(parts, agent, act, obs, state)
         return action, rho, *parts.environment.step(step, state, action)
 
-    def step(member: MemberState, keys: Any) -> tuple[MemberState, Any]:
+    def step(acting: _Acting, keys: Any) -> tuple[_Acting, Any]:
         key_act, key_step = keys
         action, rho, state, out = jax.vmap(one, (None, 0, 0, 0, 0))(
-            member.agent, key_act, key_step, member.environment, member.obs
+            member.agent, key_act, key_step, acting.environment, acting.obs
         )
         experience = Experience(
-            s_tm1=member.obs,
+            s_tm1=acting.obs,
             a_tm1=action,
             r_t=out.reward,
             s_t=out.final_obs,
@@ -167,12 +175,12 @@ def collect(
             truncated=out.truncated & ~out.terminated,
             rho=rho,
         )
-        episodes, finished = _count(member.episodes, experience)
-        moved = member._replace(environment=state, obs=out.obs, episodes=episodes)
-        return moved, (experience, finished)
+        episodes, finished = _count(acting.episodes, experience)
+        return _Acting(state, out.obs, episodes), (experience, finished)
 
-    each = (keys.act, keys.step)
-    member, (experience, finished) = jax.lax.scan(step, member, each)
+    start = _Acting(member.environment, member.obs, member.episodes)
+    end, (experience, finished) = jax.lax.scan(step, start, (keys.act, keys.step))
+    member = member._replace(**end._asdict())
     return member, experience, jax.tree.map(lambda x: x.sum(0), finished)
 
 
@@ -203,6 +211,14 @@ def transition(experience: Experience, config: Any) -> Transition:
     return Transition(*experience[:6], discount_t=discount_t, rho=experience.rho)
 
 
+class _Learning(NamedTuple):
+    """The part of a member that learning changes."""
+
+    agent: AgentState
+    tree: Any
+    largest: jax.Array | None
+
+
 def learn(
     parts: Parts, member: MemberState, time: jax.Array, keys: jax.Array, new: Experience
 ) -> tuple[MemberState, Metrics]:
@@ -217,20 +233,19 @@ def learn(
         return member._replace(agent=agent), report.metrics
     size, stored = parts.size, member.memory
 
-    def step(carry: Any, key: jax.Array) -> Any:
+    def step(learning: _Learning, key: jax.Array) -> tuple[_Learning, Metrics]:
         # The ring is only read here, so it does not ride in the carry.
-        agent, tree, largest = carry
-        kept = stored._replace(tree=tree, largest=largest)
+        kept = stored._replace(tree=learning.tree, largest=learning.largest)
         drawn = memory.sample(kept, size, time, key, parts.config)
-        agent, report = _update(parts, agent, drawn.experience, drawn.weights)
+        agent, report = _update(parts, learning.agent, drawn.experience, drawn.weights)
         kept = memory.prioritise(kept, drawn.slots, report.signals, parts.config)
-        return (agent, kept.tree, kept.largest), report.metrics
+        return _Learning(agent, kept.tree, kept.largest), report.metrics
 
-    start = (member.agent, stored.tree, stored.largest)
-    (agent, tree, largest), metrics = jax.lax.scan(step, start, keys)
-    kept = stored._replace(tree=tree, largest=largest)
+    start = _Learning(member.agent, stored.tree, stored.largest)
+    end, metrics = jax.lax.scan(step, start, keys)
+    kept = stored._replace(tree=end.tree, largest=end.largest)
     means = jax.tree.map(lambda x: x.mean(0), metrics)
-    return member._replace(agent=agent, memory=kept), means
+    return member._replace(agent=end.agent, memory=kept), means
 
 
 def _update(

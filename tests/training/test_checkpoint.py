@@ -1,5 +1,7 @@
 """What is saved comes back bit for bit, or is refused with a reason."""
 
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,15 +13,25 @@ from rl_grads.training.checkpoint import Checkpoints, Saved
 SEEDS = (4, 5)
 
 
+class Members(NamedTuple):
+    """A state with names out of alphabetical order."""
+
+    zeta: Any
+    alpha: Any
+    key: Any
+    frames: Any
+    flag: Any
+
+
 def members(scale=1.0, width=3, dtype=np.float32):
-    """A state with names out of alphabetical order, keys, bytes and an empty part."""
-    return {
-        "zeta": {"w": (np.arange(2 * width) * scale).reshape(2, width).astype(dtype)},
-        "alpha": (np.array([1, 2], np.int32), None),
-        "key": jax.vmap(jax.random.key)(jnp.arange(2) + int(scale)),
-        "frames": np.arange(2000, dtype=np.uint8).reshape(2, 1000),
-        "flag": np.array([True, False]),
-    }
+    """Floats, integers, keys, bytes, flags and an empty part."""
+    return Members(
+        zeta={"w": (np.arange(2 * width) * scale).reshape(2, width).astype(dtype)},
+        alpha=(np.array([1, 2], np.int32), None),
+        key=jax.vmap(jax.random.key)(jnp.arange(2) + int(scale)),
+        frames=np.arange(2000, dtype=np.uint8).reshape(2, 1000),
+        flag=np.array([True, False]),
+    )
 
 
 @pytest.fixture
@@ -49,17 +61,20 @@ def test_everything_comes_back_in_its_place(open_checkpoints, saved):
     assert found[:3] == (7, 123, SEEDS)
     expected = members()
     assert jax.tree.structure(found.members) == jax.tree.structure(expected)
-    for name in ("zeta", "alpha", "frames", "flag"):
-        jax.tree.map(np.testing.assert_array_equal, found.members[name], expected[name])
-        types = [x.dtype for x in jax.tree.leaves(found.members[name])]
-        assert types == [x.dtype for x in jax.tree.leaves(expected[name])]
-    draws = jax.vmap(jax.random.bits)
-    assert draws(found.members["key"]).tolist() == draws(expected["key"]).tolist()
+    assert draws(found.members.key) == draws(expected.key)
+    parts = (found.members._replace(key=None), expected._replace(key=None))
+    for leaf, other in zip(*map(jax.tree.leaves, parts), strict=True):
+        np.testing.assert_array_equal(leaf, other)
+        assert leaf.dtype == other.dtype
+
+
+def draws(keys):
+    return jax.vmap(jax.random.bits)(keys).tolist()
 
 
 def test_abstract_members_do_as_well(open_checkpoints, saved):
     found = open_checkpoints().restore(jax.eval_shape(members), SEEDS)
-    np.testing.assert_array_equal(found.members["zeta"]["w"], members()["zeta"]["w"])
+    np.testing.assert_array_equal(found.members.zeta["w"], members().zeta["w"])
 
 
 def test_the_newest_are_kept(open_checkpoints, tmp_path):
@@ -71,16 +86,16 @@ def test_the_newest_are_kept(open_checkpoints, tmp_path):
     assert kept == ["20", "30"]
     found = open_checkpoints().restore(members(), SEEDS)
     assert found.iteration == found.offset == 30
-    assert found.members["zeta"]["w"][0, 1] == 30.0
+    assert found.members.zeta["w"][0, 1] == 30.0
 
 
 def test_arrays_may_change_once_save_has_returned(open_checkpoints):
     checkpoints, state = open_checkpoints(), members()
     checkpoints.save(Saved(7, 0, SEEDS, state))
-    state["frames"][:] = 0
+    state.frames[:] = 0
     checkpoints.close()
     found = open_checkpoints().restore(members(), SEEDS)
-    np.testing.assert_array_equal(found.members["frames"], members()["frames"])
+    np.testing.assert_array_equal(found.members.frames, members().frames)
 
 
 # --------------------------------------------------------------------------- refusals
@@ -115,11 +130,11 @@ def test_another_precision(open_checkpoints, saved):
 
 
 def test_another_structure(open_checkpoints, saved):
-    more = members() | {"target": np.zeros(2)}
-    assert "has target: nothing, this config float64[2]" in refusal(
+    more = members()._replace(zeta=members().zeta | {"target": np.zeros(2)})
+    assert "has zeta.target: nothing, this config float64[2]" in refusal(
         open_checkpoints(), more
     )
-    less = {name: part for name, part in members().items() if name != "flag"}
+    less = members()._replace(flag=None)
     assert "has flag: bool[2], this config nothing" in refusal(open_checkpoints(), less)
 
 
@@ -129,7 +144,7 @@ def test_other_seeds(open_checkpoints, saved):
 
 
 def test_a_flipped_bit_anywhere_on_the_disk(open_checkpoints, saved, tmp_path):
-    expected, refused = members()["frames"], 0
+    expected, refused = members().frames, 0
     folder = tmp_path / "run/checkpoints/7/members"
     for file in [path for path in folder.rglob("*") if path.is_file()]:
         whole = file.read_bytes()
@@ -139,7 +154,7 @@ def test_a_flipped_bit_anywhere_on_the_disk(open_checkpoints, saved, tmp_path):
             )
             try:
                 found = open_checkpoints().restore(members(), SEEDS)
-                np.testing.assert_array_equal(found.members["frames"], expected)
+                np.testing.assert_array_equal(found.members.frames, expected)
             except ConfigError as error:
                 assert "expected an intact checkpoint" in str(error)
                 refused += 1

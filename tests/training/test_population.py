@@ -113,7 +113,7 @@ def ten(tiny):
 def test_members_share_no_randomness(ten):
     start = run.start(ten).members
     weights = numbers(start.agent.params["params"]["Dense_0"]["kernel"]).reshape(10, -1)
-    observations = numbers(start.memory.ring.obs)[:, 0].reshape(10, -1)
+    observations = numbers(run.fresh(ten).obs).reshape(10, -1)
     actions = numbers(start.memory.ring.ints)[:, :60, :, 0].reshape(10, -1)
     count = actions.shape[1]
     for a, b in pairs(range(10)):
