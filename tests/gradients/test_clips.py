@@ -10,7 +10,7 @@ from rl_grads.agents.networks import Network
 from rl_grads.agents.schema import QLearning
 from rl_grads.gradients.clips import clipped_output
 from rl_grads.gradients.estimators import mean_gradient
-from rl_grads.gradients.schema import GraphClip, Gradient
+from rl_grads.gradients.schema import Gradient, GraphClip
 from rl_grads.td import Transition, losses
 from rl_grads.training.schema import Config
 
