@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, NoReturn
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from rl_grads.config import ConfigError
@@ -157,7 +158,7 @@ def _first_error_only() -> Iterator[None]:
 
 
 def _is_key(leaf: Any) -> bool:
-    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _named(tree: Any) -> dict[str, Any]:
@@ -191,7 +192,7 @@ def _shapes(tree: Any) -> dict[str, jax.ShapeDtypeStruct]:
 def _rebuild(like: Any, leaves: Mapping[str, Any]) -> Any:
     """The tree of `like` with the saved values."""
     values = [
-        jax.random.wrap_key_data(np.asarray(leaves[name]))
+        jax.random.wrap_key_data(jnp.asarray(leaves[name]))
         if _is_key(leaf)
         else np.asarray(leaves[name])
         for name, leaf in _named(like).items()

@@ -180,12 +180,13 @@ def train_from(
     rows, first = list(history), snapshot.iteration
     for stop in stops(the.config):
         done = bool(rows) and _all_done(the.config, rows[-1].metrics)
-        if stop.iteration > snapshot.iteration and not done:
-            snapshot, row = advance(the, snapshot, stop)
-            rows.append(row)
-            hooks.row(row.step, row.metrics)
-            if stop.save:
-                hooks.save(snapshot)
+        if done or stop.iteration <= snapshot.iteration:
+            continue
+        snapshot, row = advance(the, snapshot, stop)
+        rows.append(row)
+        hooks.row(row.step, row.metrics)
+        if stop.save:
+            hooks.save(snapshot)
     per = steps_per_iteration(the.config) * len(the.members)
     timing = Timing(
         wall_s=time.perf_counter() - the.clock.wall_s,
