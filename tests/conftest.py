@@ -3,6 +3,7 @@
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +23,17 @@ def _prepare() -> None:
     os.environ["JAX_NUM_CPU_DEVICES"] = "2"
     os.environ |= _compilation_cache() | _trackers(scratch)
     os.environ["MPLBACKEND"] = "Agg"
+
+
+def _keep_streams_open() -> None:
+    """Give absl a stream that it does not close.
+
+    Hydra configures logging and so closes absl's handler, which closes its stream
+    unless it is a standard one; at import that would be pytest's capture.
+    """
+    from absl import logging
+
+    logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 
 def _compilation_cache() -> dict[str, str]:
@@ -53,6 +65,7 @@ def _hypothesis() -> None:
 
 
 _prepare()
+_keep_streams_open()
 _hypothesis()
 
 
