@@ -48,7 +48,7 @@ from rl_grads.config import (
     walk,
 )
 from rl_grads.envs.schema import Env, Wrappers
-from rl_grads.gradients.schema import SGD, Adam, Gradient, UpdateClip
+from rl_grads.gradients.schema import SGD, Adam, Gradient, GraphClip, UpdateClip
 from rl_grads.replay.schema import Importance, Replay
 from rl_grads.td.transition import Transition
 from rl_grads.training import compilation
@@ -536,7 +536,9 @@ def _whole(agent: str, network: str, optimizer: str, **changes: Any) -> Config:
     if network != "linear":
         made.network.hidden = (4,)
     made.optimizer = _full(SCHEMAS[f"optimizer/{optimizer}"])
-    made.gradient = Gradient(UpdateClip(changes.get("clip"), 0.125, 6.3))
+    made.gradient = Gradient(
+        UpdateClip(changes.get("clip"), 0.125, 6.3), changes.get("inside", GraphClip())
+    )
     return canonical(made)
 
 
@@ -607,6 +609,16 @@ INPUTS = [
         "prediction linear sgd",
         {"clip": "element"},
         SGD_INPUTS | WEIGHTS | {"gradient.update.max_abs"},
+    ),
+    (
+        "prediction linear sgd",
+        {"inside": GraphClip(max_abs=0.5)},
+        SGD_INPUTS | WEIGHTS | {"gradient.clip.max_abs"},
+    ),
+    (
+        "prediction linear sgd",
+        {"inside": GraphClip(max_norm=0.5)},
+        SGD_INPUTS | WEIGHTS | {"gradient.clip.max_norm"},
     ),
 ]
 
