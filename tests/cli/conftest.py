@@ -12,6 +12,7 @@ import pytest
 TINY = (
     "seeds=2",
     "training.num_envs=2",
+    "training.updates_per_iteration=1",
     "training.total_steps=48",
     "training.total_episodes=null",
     "training.warmup_steps=40",

@@ -64,6 +64,7 @@ def test_the_main_job():
         seeds=10,
         agent=QLearning(
             loss="double_q_learning",
+            discount=0.995,
             target=Target(polyak=0.01),
             behaviour_policy=BehaviourPolicy(
                 epsilon=1.0, epsilon_final=0.04, epsilon_fraction=0.16
@@ -71,9 +72,9 @@ def test_the_main_job():
         ),
         network=MLP(layer_norm=True),
         env=Env(id="gymnax/CartPole-v1"),
-        optimizer=Adam(learning_rate=5e-4, learning_rate_decay=0.05),
+        optimizer=Adam(learning_rate=3e-4, learning_rate_decay=0.05),
         gradient=Gradient(update=UpdateClip(clip="global_norm", max_norm=10.0)),
-        training=Training(num_envs=2),
+        training=Training(num_envs=10, updates_per_iteration=10),
         run=RunSection(id="here"),
     )
 

@@ -55,7 +55,7 @@ def test_rows_by_hand(page):
     assert "`null` → `0.01`" in page
     assert found["training.num_envs"][:3] == [
         "integer",
-        "`1` → `2`",
+        "`1` → `10`",
         "an integer in [1, inf)",
     ]
     assert found["agent.target.polyak"] == [
