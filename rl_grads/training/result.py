@@ -81,9 +81,9 @@ class Result(NamedTuple):
 
 
 def _last(values: np.ndarray) -> np.ndarray:
-    """The last column that holds a number for any member."""
-    known = np.flatnonzero(np.any(~np.isnan(values), axis=0))
-    return values[:, known[-1] if len(known) else -1]
+    """Each member's last measured value; nan where it never was measured."""
+    back = np.argmax(~np.isnan(values[:, ::-1]), axis=1)
+    return values[np.arange(len(values)), values.shape[1] - 1 - back]
 
 
 def join(results: list[Result], order: list[int]) -> Result:
