@@ -169,7 +169,9 @@ def result_table(
     Returns:
         Something for `rich.console.Console.print`.
     """
-    table = rich.table.Table("metric", "mean", "IQM", "members", "diverged")
+    names = ("metric", "mean", "IQM", "members", "diverged")
+    columns = (rich.table.Column(name, overflow="fold") for name in names)
+    table = rich.table.Table(*columns)
     count = len(summary.get("diverged", ()))
     for name, value in summary.items():
         if isinstance(value, Mapping) and "members" in value:
