@@ -1,7 +1,8 @@
 """Networks from configs: flax modules, values of one observation.
 
 A network is anything with `init(key, obs) -> params` and
-`apply(params, obs) -> [num_outputs]` for ONE observation.
+`apply(params, obs) -> [num_outputs]` for ONE observation. It may announce places inside
+itself, see `rl_grads.gradients.clips`.
 """
 
 from collections.abc import Callable
@@ -13,19 +14,30 @@ import jax.numpy as jnp
 
 from rl_grads import register
 from rl_grads.config import ConfigError, schema_name
+from rl_grads.gradients.clips import check_site
+
+AtSite = Callable[[str, jax.Array], jax.Array]
 
 _ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh, "elu": nn.elu}
 
 
 def make(config: Any, num_outputs: int) -> Any:
-    """The network that `config.network` names, with `num_outputs` outputs."""
-    return register.get("network", schema_name(config.network))(
-        config.network, num_outputs
-    )
+    """The network that `config.network` names, with `num_outputs` outputs.
+
+    A ConfigError where `gradient.clip.site` is a place that it does not have.
+    """
+    name = schema_name(config.network)
+    network = register.get("network", name)(config.network, num_outputs)
+    check_site(network, config.gradient.clip)
+    return network
 
 
 def _floats(obs: jax.Array) -> jax.Array:
     return obs.astype(jnp.result_type(float))
+
+
+def _pass(name: str, x: jax.Array) -> jax.Array:
+    return x
 
 
 class _Dense(nn.Module):
@@ -36,14 +48,19 @@ class _Dense(nn.Module):
     activation: str
     layer_norm: bool = False
 
+    @property
+    def sites(self) -> tuple[str, ...]:
+        names = [f"layer_{i}" for i in range(len(self.hidden))]
+        return (*names[:-1], "torso") if names else ()
+
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, at_site: AtSite = _pass) -> jax.Array:
         x = _floats(x).ravel()
-        for width in self.hidden:
+        for width, site in zip(self.hidden, self.sites, strict=True):
             x = nn.Dense(width, param_dtype=x.dtype)(x)
             if self.layer_norm:
                 x = nn.LayerNorm(use_bias=False, use_scale=False)(x)
-            x = _ACTIVATIONS[self.activation](x)
+            x = at_site(site, _ACTIVATIONS[self.activation](x))
         return nn.Dense(self.num_outputs, param_dtype=x.dtype)(x)
 
 
@@ -53,11 +70,16 @@ class _Convolution(nn.Module):
     channels: int
     dense: _Dense
 
+    @property
+    def sites(self) -> tuple[str, ...]:
+        return ("convolution" if self.dense.hidden else "torso", *self.dense.sites)
+
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, at_site: AtSite = _pass) -> jax.Array:
         x = _floats(x)
         x = nn.Conv(self.channels, (3, 3), padding="VALID", param_dtype=x.dtype)(x)
-        return self.dense(_ACTIVATIONS[self.dense.activation](x))
+        x = at_site(self.sites[0], _ACTIVATIONS[self.dense.activation](x))
+        return self.dense(x, at_site)
 
 
 class Network(NamedTuple):
@@ -66,10 +88,12 @@ class Network(NamedTuple):
     Attributes:
         init: `init(key, obs) -> params`.
         apply: `apply(params, obs) -> [num_outputs]`, for one observation.
+        sites: Places inside that it announces, see `rl_grads.gradients.clips`.
     """
 
     init: Callable[[jax.Array, jax.Array], Any]
-    apply: Callable[[Any, jax.Array], Any]
+    apply: Callable[..., Any]
+    sites: tuple[str, ...] = ()
 
 
 def mlp(config: Any, num_outputs: int) -> Any:
@@ -135,7 +159,7 @@ def convolution(config: Any, num_outputs: int) -> Network:
             )
         return module.init(key, _floats(obs))
 
-    def apply(params: Any, obs: jax.Array) -> Any:
-        return module.apply(params, _floats(obs) * config.scale)
+    def apply(params: Any, obs: jax.Array, at_site: AtSite = _pass) -> Any:
+        return module.apply(params, _floats(obs) * config.scale, at_site)
 
-    return Network(init, apply)
+    return Network(init, apply, module.sites)

@@ -1,0 +1,33 @@
+"""Transforms of any JAX function; knows nothing of RL, configs or files."""
+
+from rl_grads.autodiff.clip import clip_gradient
+from rl_grads.autodiff.derivatives import (
+    hessian,
+    jacobian,
+    nth_derivative,
+    vector_gradient,
+)
+from rl_grads.autodiff.numerics import log1pexp, root_ratio, safe_norm
+from rl_grads.autodiff.products import hvp, jvps, vjps
+from rl_grads.autodiff.surrogates import (
+    gumbel_straight_through,
+    reinmax,
+    straight_through,
+)
+
+__all__ = [
+    "clip_gradient",
+    "gumbel_straight_through",
+    "hessian",
+    "hvp",
+    "jacobian",
+    "jvps",
+    "log1pexp",
+    "nth_derivative",
+    "reinmax",
+    "root_ratio",
+    "safe_norm",
+    "straight_through",
+    "vector_gradient",
+    "vjps",
+]

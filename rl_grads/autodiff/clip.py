@@ -10,6 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from rl_grads.autodiff import arguments
+
 
 def clip_gradient(
     x: Any,
@@ -18,36 +20,63 @@ def clip_gradient(
 ) -> Any:
     """The identity; its cotangent is clipped by element, then by norm.
 
+    A threshold may be traced: swept, vmapped or learned. What arrives at x, where c is
+    the cotangent that comes back:
+
+    | threshold       | max_abs                 | max_norm                     |
+    |-----------------|-------------------------|------------------------------|
+    | None            | c                       | c                            |
+    | t > 0           | c, cut to [-t, t]       | c, scaled to a norm <= t     |
+    | 0               | 0                       | 0                            |
+    | inf             | c                       | c                            |
+    | nan             | nan                     | nan                          |
+    | negative        | refused; traced: nan    | refused; traced: nan         |
+
+    | c               | max_abs = t             | max_norm = t                 |
+    |-----------------|-------------------------|------------------------------|
+    | 0               | 0, derivative 1         | 0, derivative 1              |
+    | norm exactly t  | c                       | c                            |
+    | norm > 1e19     | c, cut to [-t, t]       | 0 (its square overflows)     |
+    | an inf in it    | t there                 | nan there, 0 elsewhere       |
+    | a nan in it     | nan there               | nan                          |
+
     Args:
-        x: Array or pytree of arrays.
-        max_abs: Largest absolute value of an element of the cotangent; None: no limit.
-            May be traced. 0 stops the gradient, inf passes it, nan makes it nan.
-        max_norm: Largest L2 norm of the whole cotangent, all leaves together; None: no
-            limit. May be traced, with the same edge values.
+        x: Array or pytree of arrays, of floating dtypes.
+        max_abs: Largest absolute value of an element of the cotangent.
+        max_norm: Largest L2 norm of the whole cotangent, all leaves together. Under
+            `jax.vmap` every example is clipped by itself.
 
     Returns:
         `x`, unchanged.
 
     Raises:
-        ValueError: A threshold is a negative number.
+        ValueError: A threshold is negative or no scalar.
+        TypeError: x is not floating, or a threshold is no real number. Also raised by
+            JAX when forward mode (`jax.jvp`, `jax.jacfwd`) passes over the backward
+            rule; forward over reverse (`jax.hessian`) does work.
 
-    The first derivative with respect to a threshold is zero, because the value does not
-    depend on it; a derivative through a gradient sees it. Forward mode does not work
-    over a custom backward pass (`jax.jvp`); forward over reverse does. Under `jax.vmap`
-    every example is clipped by itself.
+    The derivative of a value with respect to a threshold is zero, because the value
+    does not depend on it; a derivative through a gradient sees it. The gradient of half
+    the square is that of the Huber loss:
 
     Example:
         >>> jax.grad(lambda x: 0.5 * clip_gradient(x, max_abs=1.0) ** 2)(3.0).item()
         1.0
     """
-    _check("max_abs", max_abs)
-    _check("max_norm", max_norm)
-    return _clip(x, max_abs, max_norm)
+    arguments.floating("x", x)
+    if max_abs is None and max_norm is None:
+        return x
+    return _clip(x, _threshold("max_abs", max_abs), _threshold("max_norm", max_norm))
 
 
-def _check(name: str, value: Any) -> None:
-    if isinstance(value, int | float) and value < 0:
+def _threshold(name: str, value: Any) -> jax.Array | None:
+    """A threshold as a floating scalar."""
+    if value is None:
+        return None
+    arguments.number(name, value)
+    if arguments.is_known(value) and value < 0:
         raise ValueError(f"{name}={value}: expected a number >= 0 or None")
+    return jnp.asarray(value, jnp.promote_types(jnp.result_type(value), jnp.float32))
 
 
 @jax.custom_vjp
@@ -62,20 +91,42 @@ def _forward(x: Any, max_abs: Any, max_norm: Any) -> tuple[Any, Any]:
 def _backward(thresholds: Any, cotangent: Any) -> tuple[Any, Any, Any]:
     max_abs, max_norm = thresholds
     if max_abs is not None:
-        cotangent = jax.tree.map(lambda c: jnp.clip(c, -max_abs, max_abs), cotangent)
+        cotangent = _cut(cotangent, _nan_if_negative(max_abs))
     if max_norm is not None:
-        cotangent = _scale_down(cotangent, max_norm)
+        cotangent = _scale_down(cotangent, _nan_if_negative(max_norm))
     zeros = jax.tree.map(jnp.zeros_like, thresholds)
     return cotangent, *zeros
 
 
-def _scale_down(tree: Any, max_norm: Any) -> Any:
-    """Scale a tree to a norm of at most `max_norm`; smooth at zero."""
-    square = sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree))
-    large = square > max_norm**2
-    norm = jnp.sqrt(jnp.where(large, square, 1.0))  # No infinite slope at zero.
-    factor = jnp.where(large, max_norm / norm, 1.0)
-    return jax.tree.map(lambda leaf: leaf * factor, tree)
-
-
 _clip.defvjp(_forward, _backward)
+
+
+def _nan_if_negative(threshold: jax.Array) -> jax.Array:
+    return jnp.where(threshold >= 0, threshold, jnp.nan)
+
+
+def _cut(tree: Any, max_abs: jax.Array) -> Any:
+    """Cut every element to `[-max_abs, max_abs]`."""
+
+    def one(leaf: jax.Array) -> jax.Array:
+        limit = max_abs.astype(leaf.dtype)
+        # At a tie the derivative is that of the inside, as in `_scale_down`.
+        return jnp.where(jnp.abs(leaf) <= limit, leaf, jnp.sign(leaf) * limit)
+
+    return jax.tree.map(one, tree)
+
+
+def _scale_down(tree: Any, max_norm: jax.Array) -> Any:
+    """Scale a tree to a norm of at most `max_norm`; smooth at zero."""
+    square = sum(_square(leaf) for leaf in jax.tree.leaves(tree))
+    small = square <= max_norm**2  # False for nan, which the factor then hands on.
+    # The inner choice keeps the root's derivative finite at zero.
+    factor = jnp.where(small, 1, max_norm / jnp.sqrt(jnp.where(small, 1, square)))
+    return jax.tree.map(lambda leaf: leaf * factor.astype(leaf.dtype), tree)
+
+
+def _square(leaf: jax.Array) -> jax.Array:
+    """The squared norm, in float32 at least: squares overflow float16."""
+    # `safe_norm` would be exact beyond 1e19 too, but costs three passes for one.
+    wide = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
+    return jnp.sum(jnp.square(wide))
