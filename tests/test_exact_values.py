@@ -1,5 +1,6 @@
 """Closed forms in float64, reached by the project's own updates and training loop."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -14,6 +15,7 @@ from rl_grads.envs.environment import Environment, Step
 from rl_grads.gradients.schema import SGD
 from rl_grads.replay.schema import Replay
 from rl_grads.td.transition import Transition
+from rl_grads.training import evaluation, loop
 from rl_grads.training.engine import make_agent
 
 
@@ -87,40 +89,91 @@ class Enumerated(NamedTuple):
     probability: np.ndarray
 
 
-def enumerate_transitions(name, discount):
-    """All transitions under the behaviour policy; equal ones are added up."""
-    chain = make_chain(name).exact
+class Outcomes(NamedTuple):
+    """Everything that can follow, a row each: from which state, what, how likely."""
+
+    state: np.ndarray
+    what: np.ndarray  # Features of s_t, reward, importance ratio, terminal.
+    probability: np.ndarray  # Given the state.
+
+
+def outcomes(chain):
     ratio = chain.target / np.where(chain.behaviour > 0, chain.behaviour, 1.0)
-    joint = (chain.distribution[:, None] * chain.behaviour)[..., None]
-    joint = joint * chain.transition
+    joint = chain.behaviour[..., None] * chain.transition
+    joint = joint * (chain.distribution > 0)[:, None, None]
     s, a, t = np.nonzero(joint)
-    x = chain.features
-    rows = np.column_stack(
-        [x[s], x[t], chain.reward[s, a, t], ratio[s, a], chain.terminal[t]]
-    )
+    what = [chain.features[t], chain.reward[s, a, t], ratio[s, a], chain.terminal[t]]
+    return Outcomes(s, np.column_stack(what), joint[s, a, t])
+
+
+def draw(what, discount):
+    """The fields of a transition that say what followed."""
+    r_t, rho, terminated = what[:, -3:].T
+    return {
+        "r_t": r_t,
+        "s_t": what[:, :-3],
+        "discount_t": discount * (1 - terminated),
+        "rho": rho,
+    }
+
+
+def enumerated(rows, probability, size, discount):
+    """A batch from rows: features of s_tm1, and one or two outcomes; equal ones add."""
     rows, which = np.unique(rows, axis=0, return_inverse=True)
-    probability = np.bincount(which.ravel(), weights=joint[s, a, t])
-    size = x.shape[1]
-    r_t, rho, terminated = rows[:, 2 * size :].T
+    first = draw(rows[:, size : 2 * size + 3], discount)
+    second = {}
+    if rows.shape[1] > 2 * size + 3:
+        second = draw(rows[:, 2 * size + 3 :], discount)
     batch = Transition(
         s_tm1=rows[:, :size],
         a_tm1=np.zeros(len(rows), np.int32),
-        r_t=r_t,
-        s_t=rows[:, size : 2 * size],
-        terminated=terminated.astype(bool),
+        terminated=rows[:, 2 * size + 2] > 0,
         truncated=np.zeros(len(rows), bool),
-        discount_t=discount * (1 - terminated),
-        rho=rho,
+        **first,
+        **{f"{name}_alt": value for name, value in second.items()},
     )
-    return Enumerated(batch, probability)
+    return Enumerated(batch, np.bincount(which.ravel(), weights=probability))
 
 
-def sweeps(name, config, counts):
+@functools.cache
+def enumerate_transitions(name, discount):
+    """All transitions under the behaviour policy."""
+    chain = make_chain(name).exact
+    found, x = outcomes(chain), chain.features
+    rows = np.column_stack([x[found.state], found.what])
+    probability = chain.distribution[found.state] * found.probability
+    return enumerated(rows, probability, x.shape[1], discount)
+
+
+def enumerate_pairs(name, discount):
+    """All pairs of independent draws from one state."""
+    chain = make_chain(name).exact
+    found, x = outcomes(chain), chain.features
+    i, j = np.nonzero(found.state[:, None] == found.state)
+    rows = np.column_stack([x[found.state[i]], found.what[i], found.what[j]])
+    probability = found.probability[i] * found.probability[j]
+    probability = chain.distribution[found.state[i]] * probability
+    return enumerated(rows, probability, x.shape[1], discount)
+
+
+def regression(name):
+    """Every state with its value for a target: what Monte Carlo sees in expectation."""
+    chain = make_chain(name).exact
+    live = ~chain.terminal
+    x, count = chain.features[live], live.sum()
+    what = np.column_stack([0 * x, chain.values[live], np.ones((count, 2))])
+    rows = np.column_stack([x, what])
+    return enumerated(rows, chain.distribution[live], x.shape[1], 1.0)
+
+
+def sweeps(name, config, counts, chain=None):
     """Weights after so many expected updates, each one call of `agent.update`."""
     agent = make_agent(config, make_chain(name))
-    chain = enumerate_transitions(name, config.agent.discount)
+    enumerate_all = enumerate_pairs if agent.double_sampling else enumerate_transitions
+    chain = chain or enumerate_all(name, config.agent.discount)
+    dtype = jnp.result_type(float)
     batch = jax.tree.map(jnp.asarray, chain.batch)
-    importance = jnp.asarray(chain.probability * len(chain.probability))
+    importance = jnp.asarray(chain.probability * len(chain.probability), dtype)
     state = agent.init(jax.random.key(0), batch.s_tm1[0], config)
 
     @jax.jit
@@ -136,9 +189,25 @@ def sweeps(name, config, counts):
     return found
 
 
-def test_the_enumeration_is_a_distribution_with_the_chains_own_expectations():
-    for name in ("thousand_state", "baird", "random_walk"):
-        chain, exact = enumerate_transitions(name, 1.0), make_chain(name).exact
+def errors_of(name, config, w):
+    """RMSVE and RMSPBE of weights, as evaluation measures them."""
+    environment = make_chain(name)
+    parts = loop.Parts(make_agent(config, environment), environment, None, config)
+
+    @jax.jit
+    def measure(params):
+        measures = (evaluation.value_error, evaluation.projected_error)
+        return [measure(parts, params) for measure in measures]
+
+    return np.array(measure({"w": jnp.asarray(w)[None]}))
+
+
+@pytest.mark.parametrize("enumerate_all", [enumerate_transitions, enumerate_pairs])
+def test_the_enumeration_is_a_distribution_with_the_chains_own_expectations(
+    enumerate_all,
+):
+    for name in ("baird", "random_walk", "a_split"):
+        chain, exact = enumerate_all(name, 1.0), make_chain(name).exact
         assert chain.probability.sum() == pytest.approx(1, abs=1e-12)
         np.testing.assert_allclose(
             chain.probability @ chain.batch.s_tm1,
@@ -147,6 +216,19 @@ def test_the_enumeration_is_a_distribution_with_the_chains_own_expectations():
         )
 
 
+PRECISIONS = {"float64": 1e-5, "float32": 1e-3}
+MONTE_CARLO_10 = (
+    -0.8300525389093407,
+    -0.6516363960688776,
+    -0.4661438705866969,
+    -0.2790733269503992,
+    -0.08668924187223444,
+    0.09282357290491601,
+    0.27910244506334303,
+    0.4661428140173445,
+    0.6516362992535468,
+    0.8300525377941114,
+)
 AGGREGATION_10 = (
     -0.693223935287193,
     -0.48050613399380954,
@@ -159,41 +241,164 @@ AGGREGATION_10 = (
     0.5436885387879913,
     0.7305349607661933,
 )
+# Expected weights and their root value error.
+THOUSAND = {
+    "monte_carlo": (MONTE_CARLO_10, 0.054376977916033874),
+    "td": (AGGREGATION_10, 0.11673527317635149),
+}
 
 
-def test_expected_updates_find_the_fixed_point_of_the_thousand_state_walk():
-    with jax.enable_x64(True):
-        config = prediction({"optimizer.learning_rate": 10.0, "precision": "float64"})
-        found = sweeps("thousand_state", config, (3000,))[3000]
-    assert found.dtype == np.float64
-    np.testing.assert_allclose(found, AGGREGATION_10, atol=1e-7)
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("row", THOUSAND)
+def test_expected_updates_find_the_fixed_points_of_the_thousand_state_walk(
+    row, precision
+):
+    expected, root_value_error = THOUSAND[row]
+    with jax.enable_x64(precision == "float64"):
+        config = prediction({"optimizer.learning_rate": 10.0, "precision": precision})
+        chain = regression("thousand_state") if row == "monte_carlo" else None
+        found = sweeps("thousand_state", config, (3000,), chain)[3000]
+        error, _ = errors_of("thousand_state", config, found)
+    assert found.dtype == precision
+    tolerance = PRECISIONS[precision]
+    np.testing.assert_allclose(found, expected, rtol=tolerance, atol=1e-3 * tolerance)
+    assert error == pytest.approx(root_value_error, rel=tolerance)
 
 
-# Weights 1 to 6 stay equal; these are the first, the seventh and the eighth.
+class Row(NamedTuple):
+    """Baird's chain after some sweeps. Weights 1 to 6 stay equal."""
+
+    first: float
+    seventh: float
+    eighth: float
+    rmsve: float
+    rmspbe: float
+
+
+# Steps of the parameters and of the secondary weights, and rows by sweeps.
+TD = (0.01, 0.01)
+TDC = (0.005, 0.05)
+BAIRD_TD = {
+    1: Row(1.02537142857, 9.99982857143, 1.07577142857, 5.42884330047, 8.24302225110),
+    100: Row(3.89488570591, 9.97119856747, 9.62705425267, 19.5455273322, 10.6625278603),
+    1000: Row(
+        114.433713616, 6.85003034223, 335.001209112, 581.355104862, 98.3695151509
+    ),
+}
+BAIRD_TDC = {
+    1: Row(1.01268571429, 9.99991428571, 1.03788571429, 5.37352573017, 8.23221492037),
+    100: Row(
+        1.84671484505, 7.73757208156, -0.984711301731, 3.32296081931, 2.77916562349
+    ),
+    500: Row(
+        2.13626801242, 6.62636609426, -2.33846377422, 1.93627490181, 0.00830041168897
+    ),
+    1000: Row(
+        2.13531375721, 6.62805132801, -2.33795607235, 1.93546453666, 0.00737855976473
+    ),
+}
+BAIRD_RESIDUAL = {
+    1: Row(1.02537142857, 9.92464514286, 0.925404571429, 5.23458341547, 8.03767885512),
+    1000: Row(
+        2.13520740579, 6.62809092673, -2.33819592918, 1.93501377294, 0.00737680779652
+    ),
+}
+# What the target policy does is certain here, so one draw is as good as two.
 BAIRD = {
-    1: (1.0253714285714286, 9.999828571428571, 1.0757714285714286),
-    100: (3.8948857059147652, 9.971198567465292, 9.627054252674885),
-    1000: (114.43371614264636, 6.850030342228852, 335.00120911239696),
+    "semi": (TD, BAIRD_TD),
+    "tdc": (TDC, BAIRD_TDC),
+    "full": (TD, BAIRD_RESIDUAL),
+    "residual": (TD, BAIRD_RESIDUAL),
 }
 BAIRD_GROWTH = 1.0023925046420246
+START = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 10.0, 1.0)
+
+
+def on_bairds_chain(td_gradient, steps, precision):
+    step_size, secondary = steps
+    changes = {
+        "agent.discount": 0.99,
+        "agent.td_gradient": td_gradient,
+        "agent.secondary.learning_rate_ratio": secondary / step_size,
+        "optimizer.learning_rate": step_size,
+        "precision": precision,
+    }
+    return prediction(changes, initial_weights=START)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("td_gradient", BAIRD)
+def test_expected_updates_on_bairds_chain(td_gradient, precision):
+    steps, rows = BAIRD[td_gradient]
+    with jax.enable_x64(precision == "float64"):
+        config = on_bairds_chain(td_gradient, steps, precision)
+        found = sweeps("baird", config, rows)
+        errors = {count: errors_of("baird", config, w) for count, w in found.items()}
+    for count, row in rows.items():
+        assert found[count].dtype == precision
+        expected = [row.first] * 6 + [row.seventh, row.eighth]
+        tolerance = PRECISIONS[precision]
+        np.testing.assert_allclose(found[count], expected, rtol=tolerance)
+        np.testing.assert_allclose(errors[count], row[3:], rtol=tolerance)
 
 
 def test_semi_gradient_td_diverges_on_bairds_chain_at_the_exact_rate():
     with jax.enable_x64(True):
-        changes = {
-            "agent.discount": 0.99,
-            "optimizer.learning_rate": 0.01,
-            "precision": "float64",
-        }
-        start = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 10.0, 1.0)
-        config = prediction(changes, initial_weights=start)
-        found = sweeps("baird", config, (*BAIRD, 9999, 10_000))
-        features = make_chain("baird").exact.features
-    for count, (first, seventh, eighth) in BAIRD.items():
-        expected = [first] * 6 + [seventh, eighth]
-        np.testing.assert_allclose(found[count], expected, rtol=1e-11)
+        config = on_bairds_chain("semi", TD, "float64")
+        found = sweeps("baird", config, (9999, 10_000))
+    features = make_chain("baird").exact.features
     before, after = (np.linalg.norm(features @ found[n]) for n in (9999, 10_000))
     assert after / before == pytest.approx(BAIRD_GROWTH, abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("td_gradient", "steps"),
+    [("gtd2", (0.05, 0.5)), ("tdrc", (0.05, 0.05))],
+)
+def test_values_on_bairds_chain_converge_where_td_diverges(td_gradient, steps):
+    with jax.enable_x64(True):
+        config = on_bairds_chain(td_gradient, steps, "float64")
+        found = sweeps("baird", config, (50_000,))[50_000]
+        first, last = (errors_of("baird", config, w)[1] for w in (START, found))
+    assert last < 1e-3 * first
+
+
+A_SPLIT = {
+    "semi": (0.5, 1.0, 0.0),
+    "residual": (0.5, 1.0, 0.0),
+    "full": (0.5, 0.75, 0.25),
+    "gtd2": (0.5, 1.0, 0.0),
+    "tdc": (0.5, 1.0, 0.0),
+    "tdrc": (0.5, 1.0, 0.0),
+}
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("td_gradient", A_SPLIT)
+def test_the_a_split(td_gradient, precision):
+    with jax.enable_x64(precision == "float64"):
+        changes = {"agent.td_gradient": td_gradient, "precision": precision}
+        config = prediction(changes | {"optimizer.learning_rate": 0.5})
+        found = sweeps("a_split", config, (3000,))[3000]
+    expected, tolerance = A_SPLIT[td_gradient], PRECISIONS[precision]
+    np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(("phi", "expected"), [(0.0, (1, 0)), (1.0, (0.75, 0.25))])
+def test_interpolation_on_the_a_split_reaches_both_ends(phi, expected):
+    changes = {"agent.td_gradient": "interpolate", "agent.interpolation": phi}
+    config = prediction(changes | {"optimizer.learning_rate": 0.5})
+    found = sweeps("a_split", config, (3000,))[3000]
+    np.testing.assert_allclose(found, [0.5, *expected], atol=1e-5)
+
+
+def test_interpolation_on_the_a_split_lies_between():
+    changes = {"agent.td_gradient": "interpolate", "agent.interpolation": 0.5}
+    config = prediction(changes | {"optimizer.learning_rate": 0.5})
+    found = sweeps("a_split", config, (3000,))[3000]
+    # 1 - b = phi (b - a) and -c = phi (c - a) with a = (b + c) / 2: b = (1 + phi / 2) /
+    # (1 + phi).
+    np.testing.assert_allclose(found, [0.5, 5 / 6, 1 / 6], atol=1e-5)
 
 
 # ------------------------------------------------------------------------ truncation

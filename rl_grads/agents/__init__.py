@@ -7,12 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rl_grads.agents.agent import Agent, AgentState
+    from rl_grads.agents.n_step_td import n_step_td
     from rl_grads.agents.prediction import prediction
     from rl_grads.agents.q_learning import q_learning
+    from rl_grads.agents.td_lambda import td_lambda
 
-__all__ = ["Agent", "AgentState", "prediction", "q_learning"]
+__all__ = [
+    "Agent",
+    "AgentState",
+    "n_step_td",
+    "prediction",
+    "q_learning",
+    "td_lambda",
+]
 
-_PAGES = ("prediction", "q_learning")
+_PAGES = ("n_step_td", "prediction", "q_learning", "td_lambda")
 
 
 class _Agents(types.ModuleType):

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from rl_grads.config import as_pytree
-from rl_grads.gradients import optimizers
-from rl_grads.gradients.clips import clipped_output
+from rl_grads.gradients import optimizers, receipts
+from rl_grads.gradients.clips import clipped_network
 from rl_grads.gradients.estimators import Estimator
 from rl_grads.td.losses import Loss
 from rl_grads.td.transition import Signals, Transition
@@ -27,6 +27,8 @@ class AgentState(NamedTuple):
         estimator: State of the gradient estimator.
         updates: Updates so far.
         key: PRNG key of the agent's own draws; the number of updates is folded in.
+        trace: What a method that learns from transitions in order carries from one
+            to the next, forgotten where environments start anew; None without.
     """
 
     params: Any
@@ -35,6 +37,7 @@ class AgentState(NamedTuple):
     estimator: Any
     updates: jax.Array
     key: jax.Array
+    trace: Any = None
 
 
 class Update(NamedTuple):
@@ -56,6 +59,11 @@ class Agent(NamedTuple):
             an agent that follows the environment's own behaviour policy.
         greedy: `greedy(params, obs) -> action`; None where there is no control.
         value: `value(params, obs) -> v` of one observation.
+        double_sampling: Its transitions need a second draw from the same state.
+        prepare: `prepare(state, batch, config) -> batch`, a batch with what an update
+            adds to it before its loss sees it; None where that is nothing.
+        activations: `activations(params, obs) -> {place: value}` inside its network,
+            for one observation; None where that announces no places.
     """
 
     init: Callable[..., AgentState]
@@ -64,6 +72,9 @@ class Agent(NamedTuple):
     act: Callable[..., jax.Array] | None
     greedy: Callable[..., jax.Array] | None
     value: Callable[..., jax.Array]
+    double_sampling: bool = False
+    prepare: Callable[..., Transition] | None = None
+    activations: Callable[..., dict[str, jax.Array]] | None = None
 
 
 def init_state(
@@ -98,7 +109,7 @@ def clipped_loss(loss: Callable[[Any], Loss], network: Any) -> Loss:
     def clipped(
         params: Any, bootstrap_params: Any, transition: Transition, config: Any
     ) -> tuple[jax.Array, Signals]:
-        made = loss(clipped_output(network, config.gradient.clip))
+        made = loss(clipped_network(network, config.gradient.clip))
         return made(params, bootstrap_params, transition, config)
 
     return clipped
@@ -120,32 +131,65 @@ def gradient_step(
         config: Any,
     ) -> tuple[AgentState, Update]:
         target = state.target_params
+        bootstrap_params = state.params if target is None else target
+        given = (loss, state.params, bootstrap_params, batch, weights, config)
         gradient, signals, estimator_state = estimator.update(
-            state.estimator,
-            jax.random.fold_in(state.key, state.updates),
-            loss,
-            state.params,
-            state.params if target is None else target,
-            batch,
-            weights,
-            config,
+            state.estimator, jax.random.fold_in(state.key, state.updates), *given
         )
-        steps, optimizer = optimizers.make(config).update(
-            gradient, state.optimizer, state.params
-        )
-        params = optax.apply_updates(state.params, steps)
-        updates = state.updates + 1
-        new = AgentState(
-            params=params,
-            target_params=_move_target(state, params, updates, config.agent.target),
-            optimizer=optimizer,
-            estimator=estimator_state,
-            updates=updates,
-            key=state.key,
-        )
-        return new, Update(signals, _metrics(signals, gradient))
+        state = state._replace(estimator=estimator_state)
+        new = apply_gradient(state, gradient, config)
+        found = metrics(signals, optax.tree.norm(gradient))
+        clips = receipts.of_graph(*given) | receipts.of_update(new.optimizer)
+        return new, Update(signals, found | clips)
 
     return update
+
+
+def apply_gradient(state: AgentState, gradient: Any, config: Any) -> AgentState:
+    """One step of the optimizer along a gradient; then the target follows.
+
+    Args:
+        state: Its parameters, target, optimizer and count of updates move.
+        gradient: Of the shape of the parameters; the step is against it.
+        config: The whole config; `optimizer`, `gradient` and `agent.target` are read.
+    """
+    steps, optimizer = optimizers.make(config).update(
+        gradient, state.optimizer, state.params
+    )
+    params = optax.apply_updates(state.params, steps)
+    updates = state.updates + 1
+    return state._replace(
+        params=params,
+        target_params=_move_target(state, params, updates, config.agent.target),
+        optimizer=optimizer,
+        updates=updates,
+    )
+
+
+def in_order(
+    batch: Transition, weights: jax.Array | None, num_envs: int
+) -> Transition:
+    """A batch `[B, ...]` as time steps of all environments, `[B / E, E, ...]`.
+
+    Args:
+        batch: Transitions in order of time, those of one time step side by side.
+        weights: None: what has a trace sees each transition once, when it is new.
+        num_envs: E.
+
+    Raises:
+        ValueError: There are weights, or E does not divide B.
+    """
+    if weights is not None:
+        raise ValueError(
+            "weights: expected None, a method with a trace learns from transitions "
+            f"in order; got weights of shape {jnp.shape(weights)}"
+        )
+    size = batch.r_t.shape[0]
+    if size % num_envs:
+        raise ValueError(
+            f"batch: expected a multiple of num_envs={num_envs} transitions, got {size}"
+        )
+    return jax.tree.map(lambda x: x.reshape(-1, num_envs, *x.shape[1:]), batch)
 
 
 def _move_target(
@@ -160,11 +204,12 @@ def _move_target(
     return moved
 
 
-def _metrics(signals: Signals, gradient: Any) -> dict[str, jax.Array]:
+def metrics(signals: Signals, norm: jax.Array) -> dict[str, jax.Array]:
+    """What is logged of an update: means of its signals, the norm of its gradient."""
     means = {f"loss/{name}": jnp.mean(v) for name, v in signals.extra.items()}
     return {
         "loss/td_error_abs": jnp.mean(jnp.abs(signals.td_error)),
         "loss/td_error_square": jnp.mean(jnp.square(signals.td_error)),
-        "gradient/norm": optax.tree.norm(gradient),
+        "gradient/norm": norm,
         **means,
     }

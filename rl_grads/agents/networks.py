@@ -96,6 +96,36 @@ class Network(NamedTuple):
     sites: tuple[str, ...] = ()
 
 
+def activations(network: Any) -> Callable[..., dict[str, jax.Array]] | None:
+    """What a network holds at its places: `f(params, obs) -> {place: value}`.
+
+    Args:
+        network: Any network; None comes back for one that announces no places.
+
+    Example:
+        >>> from rl_grads.agents.schema import MLP
+        >>> network = mlp(MLP(hidden=(8, 3)), num_outputs=2)
+        >>> params = network.init(jax.random.key(0), jnp.ones(3))
+        >>> found = activations(network)(params, jnp.ones(3))
+        >>> {place: value.shape for place, value in found.items()}
+        {'layer_0': (8,), 'torso': (3,)}
+    """
+    if not getattr(network, "sites", ()):
+        return None
+
+    def collect(params: Any, obs: jax.Array) -> dict[str, jax.Array]:
+        found: dict[str, jax.Array] = {}
+
+        def at_site(name: str, x: jax.Array) -> jax.Array:
+            found[name] = x
+            return x
+
+        network.apply(params, obs, at_site=at_site)
+        return found
+
+    return collect
+
+
 def mlp(config: Any, num_outputs: int) -> Any:
     """Fully connected network.
 

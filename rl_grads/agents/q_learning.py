@@ -10,16 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from rl_grads import register
-from rl_grads.agents import networks
-from rl_grads.agents.agent import (
-    Agent,
-    AgentState,
-    Update,
-    clipped_loss,
-    gradient_step,
-    init_state,
-)
-from rl_grads.gradients.estimators import Estimator, mean_gradient
+from rl_grads.agents import estimation, networks, td_gradients
+from rl_grads.agents.agent import Agent, AgentState, Update, clipped_loss
+from rl_grads.agents.schema import CONTROL_GRADIENTS
+from rl_grads.gradients.estimators import Estimator
 from rl_grads.td import losses, policies
 from rl_grads.td.transition import Transition
 
@@ -28,6 +22,7 @@ def q_learning(
     network: Any,
     loss: Callable[[Any], losses.Loss] = losses.q_learning,
     estimator: Estimator | None = None,
+    td_gradient: str = "semi",
 ) -> Agent:
     """An agent that learns action values and acts by them.
 
@@ -38,14 +33,20 @@ def q_learning(
         network: `init(key, obs)` and `apply(params, obs) -> q [num_actions]`.
         loss: Makes the loss of one transition for a network.
         estimator: Turns the loss into a gradient; the mean over the batch if None.
+        td_gradient: Where the gradient stops, or what replaces it: one of
+            `schema.CONTROL_GRADIENTS`.
+
+    Raises:
+        ConfigError: An unknown `td_gradient`.
+        ValueError: An estimator beside an update direction.
 
     Example:
         >>> import flax.linen as nn
         >>> agent = q_learning(network=nn.Dense(2), loss=losses.double_q_learning)
     """
-    estimator = estimator or mean_gradient()
-    td_loss = clipped_loss(loss, network)
-    step = gradient_step(td_loss, estimator)
+    wanted = td_gradients.get(td_gradient, CONTROL_GRADIENTS)
+    td_loss = wanted.loss(clipped_loss(loss, network))
+    learner = td_gradients.learner(wanted, network, td_loss, estimator)
 
     def act(
         state: AgentState, key: jax.Array, obs: jax.Array, config: Any
@@ -59,28 +60,38 @@ def q_learning(
         keys = jax.random.split(key, batch.r_t.shape[0])
         return jax.vmap(act, (None, 0, 0, None))(state, keys, batch.s_t, config)
 
+    def prepare(state: AgentState, batch: Transition, config: Any) -> Transition:
+        # The compiler drops this draw where the loss does not read it.
+        key = jax.random.fold_in(state.key, ~state.updates)
+        return batch._replace(a_t=draw_next(state, key, batch, config))
+
     def update(
         state: AgentState, batch: Transition, weights: jax.Array | None, config: Any
     ) -> tuple[AgentState, Update]:
-        # The compiler drops this draw where the loss does not read it.
-        key = jax.random.fold_in(state.key, ~state.updates)
-        batch = batch._replace(a_t=draw_next(state, key, batch, config))
-        return step(state, batch, weights, config)
+        batch = prepare(state, batch, config)
+        return learner.update(state, batch, weights, config)
 
     def greedy(params: Any, obs: jax.Array) -> jax.Array:
         return jnp.argmax(network.apply(params, obs)).astype(jnp.int32)
 
     return Agent(
-        init=lambda key, obs, config: init_state(key, obs, config, network, estimator),
+        init=learner.init,
         update=update,
         loss=td_loss,
         act=act,
         greedy=greedy,
         value=lambda params, obs: jnp.max(network.apply(params, obs)),
+        prepare=prepare,
+        activations=networks.activations(network),
     )
 
 
 def from_config(config: Any, num_actions: int) -> Agent:
-    """The agent with the network and the loss that a config names."""
-    loss = register.get("loss", config.agent.loss)
-    return q_learning(network=networks.make(config, num_actions), loss=loss)
+    """The agent with the network, the loss and the TD gradient that a config names."""
+    network = networks.make(config, num_actions)
+    return q_learning(
+        network=network,
+        loss=register.get("loss", config.agent.loss),
+        estimator=estimation.estimator(config, network),
+        td_gradient=config.agent.td_gradient,
+    )

@@ -5,12 +5,28 @@ from rl_grads.config import (
     at_least,
     config,
     group,
+    non_negative,
     number,
     one_of,
     positive,
     setting,
     unit,
 )
+
+# Values of `agent.td_gradient`; `rl_grads.agents.td_gradients` says what they are.
+PREDICTION_GRADIENTS = (
+    "semi",
+    "full",
+    "residual",
+    "interpolate",
+    "gtd2",
+    "tdc",
+    "tdrc",
+    "emphatic",
+)
+CONTROL_GRADIENTS = ("semi", "full", "interpolate", "qrc")
+_TD_GRADIENT = "where the gradient of the TD error stops, or what replaces it"
+_INTERPOLATION = "part of the full gradient (td_gradient: interpolate)"
 
 
 @config
@@ -22,6 +38,21 @@ class Target:
     )
     polyak: float | None = number(
         None, "step of the target towards the parameters at each update", unit
+    )
+
+
+@config
+class Secondary:
+    """Secondary weights of gradient TD methods (td_gradient: gtd2, tdc, tdrc, qrc).
+
+    They learn by the same optimizer as the parameters.
+    """
+
+    learning_rate_ratio: float = number(
+        1.0, "their step size, in units of that of the optimizer", positive
+    )
+    regulariser: float = number(
+        1.0, "how strongly they are drawn to zero (tdrc, qrc)", non_negative
     )
 
 
@@ -56,6 +87,9 @@ class QLearning:
     discount: float = number(0.99, "discount per step", unit)
     target: Target = group(Target, "target network")
     behaviour_policy: BehaviourPolicy = group(BehaviourPolicy, "how it acts")
+    td_gradient: str = setting("semi", _TD_GRADIENT, one_of(*CONTROL_GRADIENTS))
+    interpolation: float = number(0.5, _INTERPOLATION, unit)
+    secondary: Secondary = group(Secondary, "secondary weights")
 
 
 @config("agent/prediction")
@@ -64,6 +98,33 @@ class Prediction:
 
     loss: str = setting("td", "the TD loss", Registered("loss"))
     discount: float = number(1.0, "discount per step", unit)
+    target: Target = group(Target, "target network")
+    td_gradient: str = setting("semi", _TD_GRADIENT, one_of(*PREDICTION_GRADIENTS))
+    interpolation: float = number(0.5, _INTERPOLATION, unit)
+    secondary: Secondary = group(Secondary, "secondary weights")
+
+
+@config("agent/td_lambda")
+class TDLambda:
+    """Prediction by TD(lambda), online (replay: null)."""
+
+    discount: float = number(1.0, "discount per step", unit)
+    trace: str = setting(
+        "accumulating",
+        "eligibility trace",
+        one_of("accumulating", "replacing", "true_online"),
+    )
+    trace_decay: float = number(0.9, "lambda; 0 is TD(0)", unit)
+    target: Target = group(Target, "target network")
+
+
+@config("agent/n_step_td")
+class NStepTD:
+    """Prediction from n-step returns, online (replay: null)."""
+
+    loss: str = setting("td", "the TD loss of the joined steps", Registered("loss"))
+    discount: float = number(1.0, "discount per step", unit)
+    n_step: int = setting(4, "steps before the bootstrap", at_least(1))
     target: Target = group(Target, "target network")
 
 

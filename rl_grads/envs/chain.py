@@ -73,6 +73,7 @@ def environment(name: str, chain: MarkovChain) -> Environment:
         ),
         num_actions=chain.behaviour.shape[1],
         behaviour=lambda key, state: _behaviour(tables, key, state),
+        redraws=True,
         exact=chain,
     )
 

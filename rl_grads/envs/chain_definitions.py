@@ -158,6 +158,31 @@ def two_state() -> MarkovChain:
     )
 
 
+def blind_cliffwalk(num_states: int = 10) -> MarkovChain:
+    """The Blind Cliffwalk (Schaul et al. 2016, section 3.1): one reward, far away.
+
+    Action right leads one state on and, from the last one, to the end with reward 1;
+    wrong ends the episode with 0. Behaviour: uniform, so that a whole walk takes
+    `2 ** num_states` tries; target: always right. Tabular, discount `1 - 1/num_states`.
+    Values `discount ** (num_states - 1 - s)`.
+    """
+    end, states = num_states, np.arange(num_states)
+    transition, reward = _tables(num_states + 1, 2)
+    transition[:, 0, end] = transition[end, 1, end] = 1.0
+    transition[states, 1, states + 1] = 1.0
+    reward[end - 1, 1, end] = 1.0
+    return MarkovChain(
+        transition=transition,
+        reward=reward,
+        start=_one_hot(0, num_states + 1),
+        terminal=_one_hot(end, num_states + 1) > 0,
+        discount=1 - 1 / num_states,
+        behaviour=np.full((num_states + 1, 2), 0.5),
+        target=np.tile([0.0, 1.0], (num_states + 1, 1)),
+        features=np.eye(num_states + 1, num_states),
+    )
+
+
 _ALL: Sequence[Callable[[], MarkovChain]] = (
     random_walk,
     random_walk_19,
@@ -167,6 +192,7 @@ _ALL: Sequence[Callable[[], MarkovChain]] = (
     baird,
     a_split,
     two_state,
+    blind_cliffwalk,
 )
 DEFINITIONS = {definition.__name__: definition for definition in _ALL}
 

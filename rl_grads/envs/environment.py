@@ -45,8 +45,10 @@ class Environment(NamedTuple):
         behaviour: `behaviour(key, state) -> (action, rho)`, the policy that a
             prediction agent follows and its importance ratio (target over
             behaviour probability). None: uniform over the actions with `rho = 1`.
-        resamples: `step` may be called twice from one state (double sampling).
-            False where the state lives on the host.
+        resamples: `step` is a function of its arguments alone. False where the state
+            lives on the host.
+        redraws: Two calls of `behaviour` and `step` from one state are two independent
+            draws from one known distribution (double sampling), as in a Markov chain.
         exact: The environment's exact answers where they are known (Markov
             chains), else None.
         evaluation: `evaluation(state)`, the environment on which a policy is
@@ -63,5 +65,6 @@ class Environment(NamedTuple):
     time_limit: int | None = None
     behaviour: Callable[[jax.Array, Any], tuple[jax.Array, jax.Array]] | None = None
     resamples: bool = True
+    redraws: bool = False
     exact: Any = None
     evaluation: "Callable[[Any], Environment] | None" = None

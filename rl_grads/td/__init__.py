@@ -1,15 +1,17 @@
-"""The equations of TD learning: errors, losses, policies, transitions."""
+"""The equations of TD learning: errors, losses, policies, traces, transitions."""
 
-from rl_grads.td import errors, losses, policies, transition
+from rl_grads.td import directions, errors, losses, policies, traces, transition
 from rl_grads.td.errors import td_error
 from rl_grads.td.transition import Signals, Transition
 
 __all__ = [
     "Signals",
     "Transition",
+    "directions",
     "errors",
     "losses",
     "policies",
     "td_error",
+    "traces",
     "transition",
 ]

@@ -6,6 +6,10 @@ minimises `0.5 * rho * td_error**2`. A semi-gradient is the derivative in `param
 only: the target is computed from `bootstrap_params`, a separate argument, so nothing
 is stopped here and an outer derivative through the update stays exact. A network is
 anything with flax's `init` and `apply`.
+
+`semi`, `full`, `interpolate` and `residual` take such a loss and return one whose
+derivative in `params` is another gradient (`agent.td_gradient`). Updates that are no
+gradient of a scalar stand in `rl_grads.td.directions`.
 """
 
 from collections.abc import Callable
@@ -30,6 +34,30 @@ def squared(td_error: jax.Array, transition: Transition) -> tuple[jax.Array, Sig
         (2.25, 3.0)
     """
     return 0.5 * transition.rho * jnp.square(td_error), Signals(td_error)
+
+
+def prioritised_approximation(
+    td_error: jax.Array, transition: Transition, exponent: jax.Array | float
+) -> tuple[jax.Array, Signals]:
+    """PAL: uniform sampling of it equals loss-adjusted sampling of the Huber loss.
+
+    `rho` times `0.5 * td_error**2` up to 1 and `|td_error|**(1 + a) / (1 + a)` beyond
+    (Fujimoto, Meger & Precup 2020, eq. 17). Their factor `1 / lambda` is left out:
+    lambda is the mean of `max(|td_error|**a, 1)` over what is sampled.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> value, _ = prioritised_approximation(
+        ...     jnp.array(-4.0), SimpleNamespace(rho=1.0), 0.5
+        ... )
+        >>> round(float(value), 4)  # 4 ** 1.5 / 1.5
+        5.3333
+    """
+    size = jnp.abs(td_error)
+    # A power of zero would have no derivative in the exponent.
+    beyond = jnp.maximum(size, 1.0) ** (1 + exponent) / (1 + exponent)
+    value = jnp.where(size <= 1, 0.5 * jnp.square(td_error), beyond)
+    return transition.rho * value, Signals(td_error)
 
 
 def td(network: Any) -> Loss:
@@ -68,6 +96,114 @@ def td_with_stop(network: Any) -> Loss:
         return squared(target - v_tm1, transition)
 
     return loss
+
+
+# ---------------------------------------------------------- what the derivative sees
+
+
+def semi(loss: Loss) -> Loss:
+    """The loss itself: its derivative in `params` is the semi-gradient.
+
+    For TD(0): `-rho td_error grad v(s_tm1)` (Sutton & Barto 2018, eq. 9.3).
+
+    Example:
+        >>> semi(loss) is loss  # doctest: +SKIP
+        True
+    """
+    return loss
+
+
+def full(loss: Loss) -> Loss:
+    """The naive residual gradient: `params` also bootstrap, and nothing is stopped.
+
+    For TD(0): `rho td_error (discount_t grad v(s_t) - grad v(s_tm1))`, the gradient of
+    the mean squared TD *error* (Sutton & Barto 2018, section 11.5), which is not the
+    Bellman error where outcomes are random. `bootstrap_params` are not used.
+
+    Example:
+        >>> loss = full(td(network))  # doctest: +SKIP
+    """
+
+    def changed(
+        params: Any, bootstrap_params: Any, transition: Transition, config: Any
+    ) -> tuple[jax.Array, Signals]:
+        return loss(params, params, transition, config)
+
+    return changed
+
+
+def interpolate(loss: Loss) -> Loss:
+    """Baird's residual algorithm: between the semi-gradient and the naive residual.
+
+    `(1 - phi) semi + phi full`, with `phi = config.agent.interpolation` (Baird 1995,
+    section 4). The parameters that bootstrap are mixed, not the gradients: where both
+    are equal in value, so is the loss, and its derivative has just this share of the
+    second path. So `phi` can be traced, swept and learned.
+
+    Example:
+        >>> loss = interpolate(td(network))  # doctest: +SKIP
+    """
+
+    def changed(
+        params: Any, bootstrap_params: Any, transition: Transition, config: Any
+    ) -> tuple[jax.Array, Signals]:
+        phi = config.agent.interpolation
+        mixed = jax.tree.map(
+            lambda old, new: old + phi * (new - old), bootstrap_params, params
+        )
+        return loss(params, mixed, transition, config)
+
+    return changed
+
+
+def residual(loss: Loss) -> Loss:
+    """The residual gradient from two independent draws (Baird 1995, section 4).
+
+    `0.5 (rho td_error) (rho_alt td_error_alt)`, differentiated along both paths of
+    both errors: its mean over the draws is half the squared Bellman error, `0.5
+    E[rho td_error]^2`, because each draw carries its own importance ratio. The loss
+    can be negative. The signals are those of the first draw.
+
+    The loss raises a ValueError for a transition without a second draw.
+
+    Example:
+        >>> loss = residual(td(network))  # doctest: +SKIP
+    """
+
+    def changed(
+        params: Any, bootstrap_params: Any, transition: Transition, config: Any
+    ) -> tuple[jax.Array, Signals]:
+        other = second_draw(transition)
+        signals = loss(params, params, transition, config)[1]
+        error_alt = loss(params, params, other, config)[1].td_error
+        product = transition.rho * signals.td_error * other.rho * error_alt
+        return 0.5 * product, signals
+
+    return changed
+
+
+def second_draw(transition: Transition) -> Transition:
+    """The second draw from the same state as a transition of its own.
+
+    Raises:
+        ValueError: There is none.
+
+    Example:
+        >>> second_draw(transition).r_t  # doctest: +SKIP
+    """
+    if transition.r_t_alt is None:
+        raise ValueError(
+            "residual: expected transitions with a second draw, got r_t_alt=None"
+        )
+    return transition._replace(
+        r_t=transition.r_t_alt,
+        s_t=transition.s_t_alt,
+        discount_t=transition.discount_t_alt,
+        rho=transition.rho_alt,
+    )
+
+
+# --------------------------------------------------------------------------- control
 
 
 def q_learning(network: Any) -> Loss:

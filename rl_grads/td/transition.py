@@ -20,6 +20,11 @@ class Transition(NamedTuple):
         discount_t: `discount * (1 - terminated)`.
         rho: Importance ratio of the action, target over behaviour policy.
         a_t: Action drawn from the behaviour policy in `s_t` (SARSA), else None.
+        r_t_alt: Reward of a second, independent draw of action and outcome from the
+            same state (double sampling); None, as its other three fields, without one.
+        s_t_alt: Observation that the second draw led to.
+        discount_t_alt: Its discount; zero where it terminated.
+        rho_alt: Its own importance ratio.
     """
 
     s_tm1: jax.Array
@@ -31,6 +36,10 @@ class Transition(NamedTuple):
     discount_t: jax.Array
     rho: jax.Array
     a_t: jax.Array | None = None
+    r_t_alt: jax.Array | None = None
+    s_t_alt: jax.Array | None = None
+    discount_t_alt: jax.Array | None = None
+    rho_alt: jax.Array | None = None
 
 
 class Signals(NamedTuple):

@@ -114,6 +114,11 @@ def test_metrics():
         "loss/td_error_abs": 2.0,
         "loss/td_error_square": 5.0,
         "gradient/norm": 1.0,  # |mean(-1, 3)|
+        "gradient/semi_full_cosine": 1.0,  # Nothing bootstraps.
+        "clip/update/fraction": 0.0,
+        "clip/update/norm_before": 1.0,
+        "clip/update/norm_after": 1.0,
+        "clip/update/angle": 0.0,
     }
 
 

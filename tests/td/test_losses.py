@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rl_grads.agents.networks import Network
-from rl_grads.agents.schema import BehaviourPolicy, QLearning
+from rl_grads.agents.schema import BehaviourPolicy, Prediction, QLearning
 from rl_grads.td import losses
 from rl_grads.td.transition import Signals, Transition
 from rl_grads.training.schema import Config
@@ -37,6 +37,11 @@ def transition(
     )
 
 
+def changed(change):
+    """TD(0) under a change of where its derivative stops."""
+    return lambda network: change(losses.td(network))
+
+
 def gradient(make, params, bootstrap_params, one, config=None, argnums=0):
     return jax.grad(make(LINEAR), argnums, has_aux=True)(
         params, bootstrap_params, one, config
@@ -62,10 +67,7 @@ def test_the_tutorial_example(make):
 
 
 def test_the_tutorial_example_without_a_stop():
-    def residual(params, bootstrap_params, one, config):
-        return losses.td(LINEAR)(params, params, one, config)
-
-    slope = jax.grad(residual, has_aux=True)(THETA, THETA, TUTORIAL, None)[0]
+    slope, _ = gradient(changed(losses.full), THETA, THETA, TUTORIAL)
     # 2 * delta * (s' - s) = 2.4 * (1, -1, 1)
     np.testing.assert_allclose(2 * slope, [[2.4, -2.4, 2.4]], rtol=1e-6)
 
@@ -117,6 +119,72 @@ def test_rho_weighs_the_loss_and_not_the_error(make):
     assert float(loss) == 1.125  # 0.25 * 0.5 * 9
     slope, _ = gradient(make, params, params, one)
     assert slope.tolist() == [[-0.75, 0.0]]
+
+
+@pytest.mark.parametrize("make", [losses.td, changed(losses.semi)])
+def test_semi_is_the_loss_itself(make):
+    slope, _ = gradient(make, THETA, THETA, TUTORIAL)
+    np.testing.assert_allclose(2 * slope, [[-2.4, -4.8, 2.4]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("phi", [0.0, 0.25, 1.0])
+def test_interpolate_takes_a_share_of_the_second_path(phi):
+    config = Config(agent=Prediction(interpolation=phi))
+    one = transition([0.5, 1.0], 1.0, [1.0, 2.0], 0.5, rho=2.0)
+    params = jnp.array([[1.0, 2.0]])  # delta = 1 + 2.5 - 2.5
+    made = changed(losses.interpolate)
+    slope, signals = gradient(made, params, params, one, config)
+    assert float(signals.td_error) == 1.0
+    assert slope.tolist() == [[2 * (0.5 * phi - 0.5), 2 * (phi - 1.0)]]
+
+
+def test_interpolate_lies_between_target_and_online_network():
+    config = Config(agent=Prediction(interpolation=0.25))
+    params, target = jnp.array([[4.0]]), jnp.array([[8.0]])
+    one = transition([1.0], 0.0, [1.0], 1.0)
+    _, signals = gradient(changed(losses.interpolate), params, target, one, config)
+    assert float(signals.td_error) == 3.0  # 7 - 4
+
+
+# Two outcomes of one state: reward, next features, ratio, probability.
+OUTCOMES = [(1.0, [0.0, 1.0], 0.5, 0.75), (3.0, [1.0, 0.0], 2.5, 0.25)]
+
+
+def test_residual_is_unbiased_for_the_squared_bellman_error():
+    params, s_tm1 = jnp.array([[1.0, -2.0]]), [1.0, 0.5]
+    draws = [(transition(s_tm1, r, s, 0.5, rho=rho), p) for r, s, rho, p in OUTCOMES]
+
+    def half_squared(params):
+        both = [
+            p * one.rho * losses.td(LINEAR)(params, params, one, None)[1].td_error
+            for one, p in draws
+        ]
+        return 0.5 * sum(both) ** 2
+
+    total, slope = 0.0, jnp.zeros((1, 2))
+    for one, p in draws:
+        for other, p_other in draws:
+            both = one._replace(
+                r_t_alt=other.r_t,
+                s_t_alt=other.s_t,
+                discount_t_alt=other.discount_t,
+                rho_alt=other.rho,
+            )
+            made = losses.residual(losses.td(LINEAR))
+            (loss, signals), found = jax.value_and_grad(made, has_aux=True)(
+                params, params, both, None
+            )
+            plain = losses.td(LINEAR)(params, params, one, None)[1]
+            assert float(signals.td_error) == float(plain.td_error)
+            total += p * p_other * loss
+            slope += p * p_other * found
+    np.testing.assert_allclose(total, half_squared(params), rtol=1e-6)
+    np.testing.assert_allclose(slope, jax.grad(half_squared)(params), rtol=1e-6)
+
+
+def test_residual_wants_a_second_draw():
+    with pytest.raises(ValueError, match=r"second draw, got r_t_alt=None"):
+        gradient(changed(losses.residual), THETA, THETA, TUTORIAL)
 
 
 def test_squared_gives_signals():

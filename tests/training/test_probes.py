@@ -60,7 +60,7 @@ def probe(config):
         return after, Step(obs, reward, terminated, jnp.bool_(False), final_obs)
 
     observation = jax.ShapeDtypeStruct((2,), jnp.result_type(float))
-    return Environment("probe", reset, step, observation, num_actions=2)
+    return Environment("probe", reset, step, observation, num_actions=2, redraws=True)
 
 
 @pytest.fixture(autouse=True)
@@ -156,3 +156,26 @@ def test_prediction_without_a_memory():
     changes = {"replay": None, "training.num_envs": 8, "training.total_steps": 8000}
     values, _ = learn(base_config(Prediction(discount=DISCOUNT), **changes))
     assert_learned(values[..., 0], VALUES, 0.06)
+
+
+@pytest.mark.parametrize("td_gradient", ["full", "interpolate", "gtd2", "tdc", "tdrc"])
+def test_prediction_by_other_gradients(td_gradient):
+    agent = Prediction(discount=DISCOUNT, td_gradient=td_gradient)
+    values, _ = learn(base_config(agent))
+    assert_learned(values[..., 0], VALUES, 0.06)
+
+
+@pytest.mark.parametrize("td_gradient", ["residual", "emphatic"])
+def test_prediction_by_other_gradients_without_a_memory(td_gradient):
+    changes = {"replay": None, "training.num_envs": 8, "training.total_steps": 8000}
+    agent = Prediction(discount=DISCOUNT, td_gradient=td_gradient)
+    values, _ = learn(base_config(agent, **changes))
+    assert_learned(values[..., 0], VALUES, 0.06)
+
+
+@pytest.mark.parametrize("td_gradient", ["full", "interpolate", "qrc"])
+def test_control_by_other_gradients(td_gradient):
+    policy = BehaviourPolicy(epsilon=EPSILON)
+    agent = QLearning("q_learning", DISCOUNT, Target(), policy, td_gradient)
+    values, _ = learn(base_config(agent))
+    assert_learned(values, expected_q("q_learning"), 0.05)

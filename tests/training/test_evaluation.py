@@ -1,0 +1,79 @@
+"""Errors of values against a chain's exact answers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rl_grads as rg
+from rl_grads.agents.schema import MLP, Linear, Prediction
+from rl_grads.envs import chain_answers
+from rl_grads.envs.chain import make as make_chain
+from rl_grads.training import evaluation, loop
+from rl_grads.training.engine import make_agent
+
+
+def parts_of(name, network, discount):
+    config = rg.Config(agent=Prediction(discount=discount), network=network)
+    environment = make_chain(name)
+    return loop.Parts(make_agent(config, environment), environment, None, config)
+
+
+def measured(measure, parts, params):
+    return float(jax.jit(lambda params: measure(parts, params))(params))
+
+
+@pytest.mark.parametrize("name", ["random_walk_19", "baird", "boyan", "two_state"])
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_errors_of_linear_values_are_those_of_the_closed_forms(name, precision):
+    with jax.enable_x64(precision == "float64"):
+        parts = parts_of(name, Linear(), discount=0.9)
+        chain = parts.environment.exact
+        size = chain.features.shape[1]
+        w = np.random.default_rng(0).normal(size=size).astype(precision)
+        found = [
+            measured(measure, parts, {"w": jnp.asarray(w)[None]})
+            for measure in (evaluation.value_error, evaluation.projected_error)
+        ]
+    expected = [f(chain, w, 0.9) for f in (chain_answers.rmsve, chain_answers.rmspbe)]
+    rtol = 1e-9 if precision == "float64" else 1e-4
+    np.testing.assert_allclose(found, expected, rtol=rtol)
+
+
+def test_the_projected_error_vanishes_at_the_fixed_point_of_td():
+    with jax.enable_x64(True):
+        parts = parts_of("thousand_state", Linear(), discount=1.0)
+        w = jnp.asarray(parts.environment.exact.td_fixed_point)
+        assert measured(evaluation.projected_error, parts, {"w": w[None]}) < 1e-9
+
+
+def test_a_network_that_fits_every_state_projects_nothing_away():
+    with jax.enable_x64(True):
+        parts = parts_of("random_walk", MLP((8,), "tanh"), discount=0.9)
+        chain = parts.environment.exact
+        params = parts.agent.init(jax.random.key(0), jnp.ones(5), parts.config).params
+        values = np.array([parts.agent.value(params, x) for x in chain.features])
+        values[chain.terminal] = 0.0
+        transition, reward = chain_answers.target_model(chain)
+        bellman = reward + 0.9 * transition @ values - values
+        expected = np.sqrt(chain.distribution @ bellman**2)
+        found = measured(evaluation.projected_error, parts, params)
+        assert found == pytest.approx(expected, rel=1e-9)
+
+
+def metrics_of(parts):
+    key = jax.random.key(0)
+    member = jax.eval_shape(lambda: loop.init(parts, key))
+    return set(
+        jax.eval_shape(lambda m: evaluation.evaluate(parts, m, jnp.int32(0)), member)
+    )
+
+
+def test_what_is_measured_where(monkeypatch):
+    parts = parts_of("random_walk", Linear(), discount=1.0)
+    parts.config.replay = None
+    assert metrics_of(parts) == {"evaluation/rmsve", "evaluation/rmspbe"}
+    monkeypatch.setattr(evaluation, "_LARGEST_JACOBIAN", 34)  # 7 states, 5 weights.
+    assert metrics_of(parts) == {"evaluation/rmsve"}
+    unknown = parts.environment._replace(exact=None)
+    assert metrics_of(parts._replace(environment=unknown)) == set()
