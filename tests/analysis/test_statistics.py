@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from rl_grads.analysis.statistics import METHOD, interval, iqm, mean, summarise
+from rl_grads.analysis.statistics import (
+    METHOD,
+    interval,
+    iqm,
+    mean,
+    mean_improvement,
+    probability_of_improvement,
+    summarise,
+)
 
 
 @pytest.mark.parametrize(
@@ -97,3 +105,18 @@ def test_the_summary_keeps_and_counts_nonfinite_members():
     assert result["iqm"]["value"] is None
     np.testing.assert_array_equal(result["members"], [1, math.nan, 3, math.inf])
     assert result["non_finite"] == 2
+
+
+def test_probability_of_improvement_counts_pairs():
+    values, baseline = [1.0, 2.0, 3.0], [0.0, 2.0, 5.0]
+    # 1 beats one of three; 2 beats one and ties one; 3 beats two.
+    assert float(mean_improvement(values, baseline)) == pytest.approx((1 + 1.5 + 2) / 9)
+
+
+def test_probability_of_improvement_has_an_interval_from_three_values_on():
+    found = probability_of_improvement([1, 2, 3], [0, 2, 5])
+    assert found.low is not None and found.high is not None
+    assert 0 <= found.low < 4.5 / 9 < found.high <= 1
+    assert probability_of_improvement([1, 2], [0, 1, 2]).low is None
+    with pytest.raises(ValueError, match="expected"):
+        probability_of_improvement([[1, 2]], [0, 1])
