@@ -1,5 +1,6 @@
 """Transforms of any JAX function; knows nothing of RL, configs or files."""
 
+from rl_grads.autodiff.check_rule import RuleError, check_rule
 from rl_grads.autodiff.clip import clip_gradient
 from rl_grads.autodiff.derivatives import (
     hessian,
@@ -16,6 +17,8 @@ from rl_grads.autodiff.surrogates import (
 )
 
 __all__ = [
+    "RuleError",
+    "check_rule",
     "clip_gradient",
     "gumbel_straight_through",
     "hessian",

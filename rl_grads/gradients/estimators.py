@@ -13,6 +13,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rl_grads.autodiff.mixed_mode import mixed_mode_grad
+from rl_grads.autodiff.per_example import gradient_with_norms
+
 
 class Estimator(NamedTuple):
     """A gradient estimator, a record of pure functions.
@@ -26,11 +29,14 @@ class Estimator(NamedTuple):
     update: Callable[..., tuple[Any, Any, Any]]
 
 
-def mean_gradient() -> Estimator:
+def mean_gradient(grad: Callable[..., Any] = mixed_mode_grad) -> Estimator:
     """The gradient of the weighted mean loss, one backward pass for the batch.
 
     `weights` is `[B]` or None for equal weights; the gradient is
     `sum_i weights_i * g_i / B`. The derivative is taken in `params` only.
+
+    Args:
+        grad: How: `jax.grad`, or one whose own derivative is cheap in memory.
 
     Example:
         >>> def loss(params, bootstrap_params, x, config):
@@ -53,14 +59,61 @@ def mean_gradient() -> Estimator:
         weights: jax.Array | None,
         config: Any,
     ) -> tuple[Any, Any, Any]:
-        def total_loss(params: Any) -> tuple[jax.Array, Any]:
+        def total_loss(
+            params: Any, bootstrap_params: Any, batch: Any, weights: Any, config: Any
+        ) -> tuple[jax.Array, Any]:
             one = jax.vmap(loss, in_axes=(None, None, 0, None))
             losses, signals = one(params, bootstrap_params, batch, config)
             return jnp.sum(losses if weights is None else weights * losses), signals
 
         # The sum, not the mean, so that clips inside the graph see whole examples.
-        total, signals = jax.grad(total_loss, has_aux=True)(params)
+        total, signals = grad(total_loss, has_aux=True)(
+            params, bootstrap_params, batch, weights, config
+        )
         count = jax.tree.leaves(batch)[0].shape[0]
         return jax.tree.map(lambda leaf: leaf / count, total), signals, state
 
     return Estimator(lambda params: (), update)
+
+
+def gradient_norms() -> Estimator:
+    """The mean gradient and, as a signal, the norm of each example's own gradient.
+
+    One backward pass, hardly more than the mean gradient alone. The norms are those of
+    the unweighted loss. An example whose loss or gradient is not finite is left out of
+    the mean and has a norm that is not finite; if all are, so is the mean.
+
+    Example:
+        >>> from rl_grads.td.transition import Signals
+        >>> def loss(params, bootstrap_params, x, config):
+        ...     return 0.5 * (x - params) ** 2, Signals(x - params)
+        >>> batch = jnp.array([1.0, 5.0])
+        >>> gradient, signals, _ = gradient_norms().update(
+        ...     (), jax.random.key(0), loss, 1.0, 1.0, batch, None, None
+        ... )
+        >>> float(gradient), signals.gradient_norm.tolist()
+        (-2.0, [0.0, 4.0])
+    """
+
+    def update(
+        state: Any,
+        key: jax.Array,
+        loss: Callable[..., Any],
+        params: Any,
+        bootstrap_params: Any,
+        batch: Any,
+        weights: jax.Array | None,
+        config: Any,
+    ) -> tuple[Any, Any, Any]:
+        one = gradient_with_norms(loss, in_axes=(None, None, 0, None), has_aux=True)
+        (total, norms), signals = one(params, weights, bootstrap_params, batch, config)
+        signals = signals._replace(gradient_norm=norms)
+        return mean_of_finite(total, norms), signals, state
+
+    return Estimator(lambda params: (), update)
+
+
+def mean_of_finite(total: Any, norms: jax.Array) -> Any:
+    """A sum over the examples with finite norms, as a mean; nan if there are none."""
+    count = jnp.sum(jnp.isfinite(norms))
+    return jax.tree.map(lambda leaf: leaf / count, total)

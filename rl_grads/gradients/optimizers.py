@@ -7,14 +7,19 @@ the numbers themselves.
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from rl_grads import register
 from rl_grads.config import schema_name
+from rl_grads.gradients import receipts, update_clips
 
 
 def make(config: Any) -> optax.GradientTransformation:
     """The clip of the update followed by the optimizer that a config names.
+
+    The clip leaves a receipt in the state, see `receipts.of_update`.
 
     Args:
         config: The whole config: `optimizer` and `gradient.update` are read.
@@ -28,7 +33,38 @@ def make(config: Any) -> optax.GradientTransformation:
     name = config.gradient.update.clip
     if name is None:
         return made
-    return optax.chain(register.get("clip", name)(config.gradient.update), made)
+    clip = receipts.reported(register.get("clip", name)(config.gradient.update))
+    return optax.chain(optax.GradientTransformation(*clip), made)
+
+
+def preconditioner(config: Any, state: Any) -> Any:
+    """What the optimizer multiplies each element of a gradient by, up to a factor.
+
+    `1 / (sqrt(second moment) + eps)`, bias-corrected where the optimizer does so.
+
+    Args:
+        config: The whole config; `optimizer` is read.
+        state: The optimizer's state.
+
+    Returns:
+        A pytree like the parameters; None for an optimizer without second moments,
+        which scales all elements alike.
+
+    Example:
+        >>> from rl_grads.training.schema import Config
+        >>> adam = make(Config())
+        >>> _, state = adam.update({"w": 4.0}, adam.init({"w": 1.0}))
+        >>> round(float(preconditioner(Config(), state)["w"]), 4)
+        0.25
+    """
+    moment = optax.tree.get(state, "nu")
+    if moment is None:
+        return None
+    settings = config.optimizer
+    if hasattr(settings, "b2"):
+        count = optax.tree.get(state, "count")
+        moment = optax.tree.bias_correction(moment, settings.b2, count)
+    return jax.tree.map(lambda nu: 1 / (jnp.sqrt(nu) + settings.eps), moment)
 
 
 def sgd(config: Any) -> optax.GradientTransformation:
@@ -50,11 +86,40 @@ def rmsprop(config: Any) -> optax.GradientTransformation:
     )
 
 
-def clip_global_norm(config: Any) -> optax.GradientTransformation:
+def clip_global_norm(config: Any) -> receipts.Reported:
     """Scale the whole update down to `max_norm`."""
-    return optax.clip_by_global_norm(config.max_norm)
+
+    def receipt(updates: Any, clipped: Any, state: Any) -> receipts.Receipt:
+        return receipts.of_norm(optax.tree.norm(updates), config.max_norm)
+
+    return receipts.reported(optax.clip_by_global_norm(config.max_norm), receipt)
 
 
 def clip_element(config: Any) -> optax.GradientTransformation:
     """Clip every element to `[-max_abs, max_abs]`."""
     return optax.clip(config.max_abs)
+
+
+def clip_block_rms(config: Any) -> optax.GradientTransformation:
+    """Scale every array down to a root mean square of `max_rms`."""
+    return optax.clip_by_block_rms(config.max_rms)
+
+
+def clip_per_layer(config: Any) -> optax.GradientTransformation:
+    """Scale every layer down to `max_norm`."""
+    return update_clips.clip_by_layer(config.max_norm)
+
+
+def clip_agc(config: Any) -> optax.GradientTransformation:
+    """Adaptive gradient clipping (Brock et al. 2021): relative to the parameters."""
+    return optax.adaptive_grad_clip(config.max_ratio, config.eps)
+
+
+def clip_auto(config: Any) -> receipts.Reported:
+    """AutoClip (Seetharaman et al. 2020): to a percentile of the norms so far."""
+
+    def receipt(updates: Any, clipped: Any, state: Any) -> receipts.Receipt:
+        limit = update_clips.auto_limit(state, config.percentile)
+        return receipts.of_norm(optax.tree.norm(updates), limit)
+
+    return receipts.reported(update_clips.auto_clip(config.percentile), receipt)

@@ -1,17 +1,20 @@
 """Config of the gradient and of the optimizer. Imports no JAX."""
 
 from rl_grads.config import (
+    Interval,
     Registered,
     config,
     group,
     non_negative,
     number,
+    one_of,
     positive,
     setting,
     unit,
 )
 
 _LEARNING_RATE = "step size"
+_PERCENT = Interval(0.0, 100.0, low_closed=True, high_closed=True)
 _DECAY = "fraction of the learning rate left at the end of training, linearly"
 
 
@@ -20,22 +23,57 @@ class UpdateClip:
     """Clip of the whole update, before the optimizer sees it."""
 
     clip: str | None = setting(None, "how the update is clipped", Registered("clip"))
-    max_norm: float = number(10.0, "largest L2 norm (clip: global_norm)", positive)
+    max_norm: float = number(
+        10.0, "largest L2 norm (clip: global_norm; of a layer: per_layer)", positive
+    )
     max_abs: float = number(1.0, "largest absolute element (clip: element)", positive)
+    max_rms: float = number(
+        1.0, "largest root mean square of an array (clip: block_rms)", positive
+    )
+    max_ratio: float = number(
+        0.01, "largest norm over that of the parameters, per unit (clip: agc)", positive
+    )
+    eps: float = number(
+        1e-3, "least norm that the parameters count with (clip: agc)", positive
+    )
+    percentile: float = number(
+        10.0, "of all norms so far, the largest one, in % (clip: autoclip)", _PERCENT
+    )
 
 
 @config
 class GraphClip:
-    """Clip inside the graph, at the network's output, for each example by itself.
+    """Clip inside the graph, at a place in the network, for each example by itself.
 
-    With the squared TD error, `max_abs` gives the gradient of the Huber loss.
+    With the squared TD error, `max_abs` at the output gives the gradient of the Huber
+    loss.
     """
 
     max_abs: float | None = number(
-        None, "largest |derivative of one example's loss| in an output", positive
+        None, "largest |derivative of one example's loss| in an element there", positive
     )
     max_norm: float | None = number(
-        None, "largest L2 norm of the derivative in all outputs", positive
+        None, "largest L2 norm of the derivative there", positive
+    )
+    site: str = setting(
+        "output",
+        "where: at the output, below the last layer (torso), or after every layer",
+        one_of("output", "torso", "every_layer"),
+    )
+
+
+@config
+class PerExampleClip:
+    """Clip of every example's own gradient, before they are averaged.
+
+    With both fields the smaller limit holds.
+    """
+
+    max_norm: float | None = number(
+        None, "largest L2 norm of one example's gradient", positive
+    )
+    quantile: float | None = number(
+        None, "the same as a quantile of the norms of all examples so far", unit
     )
 
 
@@ -45,6 +83,7 @@ class Gradient:
 
     update: UpdateClip = group(UpdateClip, "clip of the update")
     clip: GraphClip = group(GraphClip, "clip inside the graph")
+    per_example: PerExampleClip = group(PerExampleClip, "clip of single examples")
 
 
 @config("optimizer/sgd")

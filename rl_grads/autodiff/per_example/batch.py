@@ -1,0 +1,201 @@
+"""One backward pass for a batch, and what its factors give."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rl_grads.autodiff.per_example import factors, interpreter, plan
+from rl_grads.autodiff.per_example.factors import Factors
+from rl_grads.autodiff.per_example.inputs import Inputs, vary
+from rl_grads.autodiff.per_example.plan import Flow
+
+Leaf = jax.Array | list[Factors] | None  # Whole [B, ...], as factors, or zero.
+
+
+class Ways(NamedTuple):
+    """How the gradient of each parameter is held, by its index.
+
+    Attributes:
+        flow: The plan, with the parameters whose use it does not understand.
+        factored: As factors.
+        assembled: Whole, put together from factors.
+    """
+
+    flow: Flow
+    factored: frozenset[int]
+    assembled: frozenset[int]
+
+
+class Gradients(NamedTuple):
+    """The gradients of a batch, parameter by parameter.
+
+    Attributes:
+        leaves: One entry per parameter; none of them is as large as it looks unless
+            it is whole.
+        shapes: Shapes and types of the parameters.
+        losses: `[B]`.
+        aux: What the loss returned besides, `[B, ...]`.
+    """
+
+    leaves: list[Leaf]
+    shapes: Sequence[Any]
+    losses: jax.Array
+    aux: Any
+
+
+def choose(inputs: Inputs) -> Ways:
+    """How to hold each parameter's gradient."""
+    shapes = [tuple(s.shape) for s in inputs.params]
+    flow = plan.make(inputs.jaxpr, shapes, len(inputs.jaxpr.invars))
+    uses: dict[int, list[Any]] = {}
+    for site in interpreter.all_sites(flow.plan):
+        uses.setdefault(site.leaf, []).append(site)
+    whole = {
+        leaf
+        for leaf, sites in uses.items()
+        if not factors.are_comparable(sites) or factors.is_smaller_whole(sites)
+    }
+    return Ways(flow, frozenset(uses.keys() - whole), frozenset(whole))
+
+
+def differentiate(inputs: Inputs, whole: bool = False) -> Gradients:
+    """Every example's gradient, by one backward pass over the batch.
+
+    Args:
+        inputs: The loss of one example and a batch.
+        whole: Whether all gradients are to be held as arrays `[B, ...]`.
+    """
+    ways = choose(inputs)
+    direct = sorted(ways.flow.refused)
+    steps = ways.flow.plan
+    values = dict(enumerate(inputs.values))
+
+    def single(taps: Any, own: list[Any], rest: dict[int, Any]) -> tuple[Any, Any]:
+        values = rest | dict(zip(direct, own, strict=True))
+        ordered = [values[i] for i in range(len(values))]
+        outs, records = interpreter.evaluate(inputs.jaxpr, ordered, steps, taps)
+        return outs[0], (outs, records)
+
+    axes = dict(enumerate(inputs.axes))
+    of_direct = [axes.pop(i) for i in direct]
+    batched = jax.vmap(
+        jax.grad(single, argnums=(0, 1), has_aux=True),
+        in_axes=(None, of_direct, axes),
+        axis_size=inputs.size,
+    )
+    own = [values.pop(i) for i in direct]
+    taps = jax.tree.map(lambda t: vary(t, inputs.varying), interpreter.zeros(steps))
+    gradients, (outs, records) = batched(taps, own, values)
+    deltas, owned = gradients
+    leaves: list[Leaf] = [None] * len(inputs.params)
+    for leaf, value in zip(direct, owned, strict=True):
+        leaves[leaf] = value
+    for leaf, parts in _by_leaf(steps, records, deltas).items():
+        keep = leaf in ways.factored and not whole
+        leaves[leaf] = parts if keep else _assemble(parts, inputs.params[leaf])
+    return Gradients(leaves, inputs.params, outs[0], inputs.unflatten_aux(outs[1:]))
+
+
+def _by_leaf(steps: Any, records: Any, deltas: Any) -> dict[int, list[Factors]]:
+    found: dict[int, list[Factors]] = {}
+    for site, x, delta in zip(
+        interpreter.all_sites(steps),
+        interpreter.leaves(steps, records),
+        interpreter.leaves(steps, deltas),
+        strict=True,
+    ):
+        made = jax.vmap(functools.partial(factors.of_site, site))(x, delta)
+        found.setdefault(site.leaf, []).append(made)
+    return found
+
+
+def _assemble(parts: list[Factors], shape: Any) -> jax.Array:
+    """Whole gradients `[B, ...]` from factors."""
+
+    def one(parts: list[Factors]) -> jax.Array:
+        flat = functools.reduce(jnp.add, map(factors.gradient, parts))
+        return flat.reshape(shape.shape).astype(shape.dtype)
+
+    return jax.vmap(one)(parts)
+
+
+# ------------------------------------------------------------------- what they give
+
+
+def square_norms(leaf: Leaf, size: int) -> jax.Array:
+    """`|g_i|^2` of one parameter, `[B]`."""
+    if leaf is None:
+        return jnp.zeros(size)
+    if isinstance(leaf, list):
+        return jax.vmap(factors.square_norm)(leaf)
+    return jax.vmap(factors.square)(_wide(leaf).reshape(size, -1))
+
+
+def _wide(array: jax.Array) -> jax.Array:
+    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
+
+
+def weighted_sum(
+    leaf: Leaf, like: Any, weights: jax.Array | None, keep: jax.Array
+) -> jax.Array:
+    """`sum_i weights_i * g_i` of one parameter over the examples that are kept."""
+    if leaf is None:
+        return jnp.zeros(like.shape, like.dtype)
+    if isinstance(leaf, list):
+        parts = [factors.weighted_sum(part, weights, keep) for part in leaf]
+        flat = functools.reduce(jnp.add, parts)
+    else:
+        flat = jnp.sum(factors.weighted(leaf, weights, keep), 0)
+    return flat.reshape(like.shape).astype(like.dtype)
+
+
+def along(leaf: Leaf, direction: jax.Array) -> jax.Array:
+    """`<g_i, direction>` of one parameter, `[B]`."""
+    if leaf is None:
+        return jnp.zeros(())
+    if isinstance(leaf, list):
+        one = jax.vmap(factors.along, (0, None))
+        return functools.reduce(jnp.add, [one(part, direction) for part in leaf])
+    return jnp.tensordot(_wide(leaf), _wide(direction), direction.ndim)
+
+
+def gram(leaf: Leaf, size: int) -> jax.Array:
+    """`<g_i, g_j>` of one parameter, `[B, B]`."""
+    if leaf is None:
+        return jnp.zeros((size, size))
+    if isinstance(leaf, list):
+        pairs = jax.vmap(jax.vmap(factors.inner_all, (None, 0)), (0, None))
+        return pairs(leaf, leaf)
+    rows = _wide(leaf).reshape(size, -1)
+    return jnp.matmul(rows, rows.T, precision=jax.lax.Precision.HIGHEST)
+
+
+def norms(made: Gradients) -> jax.Array:
+    """`|g_i|`, `[B]`; nan where the loss is not finite."""
+    size = made.losses.shape[0]
+    return norms_of(made, [square_norms(leaf, size) for leaf in made.leaves])
+
+
+def norms_of(made: Gradients, squares: Sequence[jax.Array]) -> jax.Array:
+    """The norms from the square norms of the parameters."""
+    total = functools.reduce(jnp.add, squares, jnp.zeros(made.losses.shape))
+    return jnp.where(jnp.isfinite(made.losses), root(total), jnp.nan)
+
+
+def root(square: Any) -> jax.Array:
+    """The square root, with derivative zero at zero."""
+    zero = square == 0
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, square)))
+
+
+def weighted_sums(
+    made: Gradients, weights: jax.Array | None, keep: jax.Array
+) -> list[jax.Array]:
+    """`sum_i weights_i * g_i` of every parameter over the examples that are kept."""
+    return [
+        weighted_sum(leaf, like, weights, keep)
+        for leaf, like in zip(made.leaves, made.shapes, strict=True)
+    ]

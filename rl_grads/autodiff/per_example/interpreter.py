@@ -1,0 +1,170 @@
+"""Evaluate a jaxpr with taps at its sites, and return what each site recorded.
+
+Taps and records are trees shaped like the plan: by the index of the equation, an
+array at a site and a tuple of trees, one per inner jaxpr, at an equation entered.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import Literal
+
+from rl_grads.autodiff.per_example import jaxprs, sites
+from rl_grads.autodiff.per_example.plan import Plan
+from rl_grads.autodiff.per_example.sites import Site
+
+Tree = dict[int, Any]
+
+
+def all_sites(plan: Plan) -> list[Site]:
+    """The sites of a plan in the order in which `leaves` lists taps and records."""
+    return _in_order(plan, plan.sites, lambda inner, _: all_sites(inner), plan.inner)
+
+
+def leaves(plan: Plan, tree: Tree) -> list[Any]:
+    """The arrays of taps or records, in the order of `all_sites`."""
+    return _in_order(plan, tree, leaves, tree)
+
+
+def _in_order(
+    plan: Plan, own: Any, below: Callable[[Plan, Any], list[Any]], trees: Any
+) -> list[Any]:
+    found = []
+    for index in sorted(plan.sites | plan.inner):
+        if index in plan.sites:
+            found.append(own[index])
+        else:
+            pairs = zip(plan.inner[index], trees[index], strict=True)
+            found += [x for inner, tree in pairs for x in below(inner, tree)]
+    return found
+
+
+def zeros(plan: Plan) -> Tree:
+    """Taps that change nothing."""
+    own = {i: jnp.zeros(s.tap.shape, s.tap.dtype) for i, s in plan.sites.items()}
+    return own | {i: tuple(map(zeros, inner)) for i, inner in plan.inner.items()}
+
+
+def evaluate(
+    jaxpr: Any, inputs: Sequence[Any], plan: Plan, taps: Tree
+) -> tuple[list[Any], Tree]:
+    """The outputs of a jaxpr, and the record of every site in it."""
+    values = dict(zip(jaxpr.constvars, jaxprs.consts(jaxpr), strict=True))
+    values |= dict(zip(jaxpr.invars, inputs, strict=True))
+    records: Tree = {}
+    for index, eqn in enumerate(jaxpr.eqns):
+        operands = [_read(values, v) for v in eqn.invars]
+        with eqn.ctx.manager:
+            if index in plan.sites:
+                site, tap = plan.sites[index], taps[index]
+                out, records[index] = sites.call(eqn, operands, site, tap)
+                outs = [out]
+            elif index in plan.inner:
+                enter = _ENTER[eqn.primitive.name]
+                inner = plan.inner[index]
+                outs, records[index] = enter(eqn, operands, inner, taps[index])
+            else:
+                outs = _plain(eqn, operands, index in plan.unfolded)
+        values |= dict(zip(eqn.outvars, outs, strict=True))
+    return [_read(values, v) for v in jaxpr.outvars], records
+
+
+def _read(values: dict[Any, Any], variable: Any) -> Any:
+    return variable.val if isinstance(variable, Literal) else values[variable]
+
+
+def _plain(eqn: Any, operands: list[Any], unfold: bool) -> list[Any]:
+    """An equation without sites, as it is."""
+    if unfold:
+        return [sites.convolve(eqn, *operands)[0]]
+    params = eqn.primitive.get_bind_params(eqn.params)
+    out = eqn.primitive.bind(*operands, **params)
+    return out if eqn.primitive.multiple_results else [out]
+
+
+Entered = tuple[list[Any], tuple[Tree, ...]]
+
+
+def _call(
+    eqn: Any, operands: list[Any], plans: tuple[Plan, ...], taps: tuple[Tree, ...]
+) -> Entered:
+    outs, records = evaluate(eqn.params["jaxpr"], operands, plans[0], taps[0])
+    return outs, (records,)
+
+
+def _checkpointed(
+    eqn: Any, operands: list[Any], plans: tuple[Plan, ...], taps: tuple[Tree, ...]
+) -> Entered:
+    """Records outlive the call; everything else is computed again."""
+
+    def inner(operands: list[Any], taps: tuple[Tree, ...]) -> Entered:
+        return _call(eqn, operands, plans, taps)
+
+    params = eqn.params
+    again = jax.checkpoint(
+        inner, policy=params["policy"], prevent_cse=params["prevent_cse"]
+    )
+    return again(operands, taps)
+
+
+def _conditional(
+    eqn: Any, operands: list[Any], plans: tuple[Plan, ...], taps: tuple[Tree, ...]
+) -> Entered:
+    """Sites of the branch not taken record zeros, and their taps have no effect."""
+    index, *operands = operands
+    branches = eqn.params["branches"]
+
+    def run(which: int, operands: list[Any], taps: Any) -> tuple[list[Any], Tree]:
+        return evaluate(branches[which], operands, plans[which], taps[which])
+
+    def branch(which: int) -> Callable[..., Entered]:
+        def inner(operands: list[Any], taps: Any) -> Entered:
+            outs, own = run(which, operands, taps)
+            others = range(len(branches))
+            return outs, tuple(own if i == which else idle[i] for i in others)
+
+        return inner
+
+    shapes = [
+        jax.eval_shape(lambda o, t, i=i: run(i, o, t)[1], operands, taps)
+        for i in range(len(branches))
+    ]
+    idle = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    which = [branch(i) for i in range(len(branches))]
+    return lax.switch(index, which, operands, taps)
+
+
+def _loop(
+    eqn: Any, operands: list[Any], plans: tuple[Plan, ...], taps: tuple[Tree, ...]
+) -> Entered:
+    """Taps and records of the body get an axis of time."""
+    division, body = jaxprs.loop(eqn), eqn.params["jaxpr"]
+    start, stop = division.consts, division.consts + division.carry
+    consts = operands[:start]
+
+    def step(carry: list[Any], now: tuple[list[Any], Tree]) -> tuple[list[Any], Any]:
+        xs, taps = now
+        outs, records = evaluate(body, [*consts, *carry, *xs], plans[0], taps)
+        return outs[: division.carry], (outs[division.carry :], records)
+
+    carry, (ys, records) = lax.scan(
+        step,
+        operands[start:stop],
+        (operands[stop:], taps[0]),
+        length=eqn.params["length"],
+        reverse=eqn.params["reverse"],
+        unroll=eqn.params["unroll"],
+    )
+    return [*carry, *ys], (records,)
+
+
+_ENTER = dict.fromkeys(jaxprs.CALLS, _call) | {
+    "remat": _checkpointed,
+    "remat2": _checkpointed,
+    "checkpoint": _checkpointed,
+    "cond": _conditional,
+    "scan": _loop,
+}

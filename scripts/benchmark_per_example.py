@@ -1,0 +1,176 @@
+"""Per-example gradients against one batch gradient, in one process.
+
+    python scripts/benchmark_per_example.py [--rounds 40]
+
+Every side is one jitted call on the same batch; the sides take turns. The table shows
+ratios of median times, and of the temporary memory that the compiler reserves, to the
+gradient of the batch. A row that misses an aim is marked.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from rl_grads.agents import networks
+from rl_grads.agents.schema import MLP, Convolution
+from rl_grads.autodiff import per_example
+from rl_grads.training import devices
+
+ACTIONS = 6
+
+
+class Case(NamedTuple):
+    """A loss of one example, parameters and a batch."""
+
+    name: str
+    loss: Callable[..., jax.Array]
+    params: Any
+    batch: tuple[jax.Array, ...]
+    most: float  # Aim for gradient and norms, and for the clipped gradient.
+
+
+def case(
+    name: str, network: Any, obs: tuple[int, ...], size: int, most: float = 1.1
+) -> Case:
+    """Regression of the value of one action."""
+
+    def loss(params: Any, obs: jax.Array, action: jax.Array, target: jax.Array) -> Any:
+        return 0.5 * jnp.square(network.apply(params, obs)[action] - target)
+
+    keys = jax.random.split(jax.random.key(0), 4)
+    batch = (
+        jax.random.normal(keys[0], (size, *obs)),
+        jax.random.randint(keys[1], (size,), 0, ACTIONS),
+        jax.random.normal(keys[2], (size,)),
+    )
+    return Case(name, loss, network.init(keys[3], batch[0][0]), batch, most)
+
+
+class Attention(nn.Module):
+    """One self-attention block over 16 tokens, and a linear output."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = nn.Dense(128)(x)
+        x = nn.LayerNorm()(x + nn.MultiHeadDotProductAttention(num_heads=4)(x))
+        return nn.Dense(ACTIONS)(nn.relu(nn.Dense(256)(x)).mean(0))
+
+
+class Recurrent(nn.Module):
+    """A GRU over 16 steps, and a linear output."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return nn.Dense(ACTIONS)(nn.RNN(nn.GRUCell(128))(x)[-1])
+
+
+def cases() -> list[Case]:
+    """What is measured; the aims are those of fully connected and MinAtar networks."""
+    dense = [
+        case(f"MLP 2x{width}", networks.mlp(MLP((width, width)), ACTIONS), (64,), size)
+        for width in (256, 512)
+        for size in (256, 1024)
+    ]
+    minatar = networks.convolution(Convolution(), ACTIONS)
+    return [
+        *dense,
+        *(case("MinAtar conv", minatar, (10, 10, 4), size, 0.5) for size in (32, 256)),
+        case("attention, 16 tokens", Attention(), (16, 32), 64, float("inf")),
+        case("GRU, 16 steps", Recurrent(), (16, 32), 64, float("inf")),
+    ]
+
+
+def programs(case: Case) -> dict[str, Any]:
+    """The sides, compiled; `batch` is the floor."""
+
+    def total(params: Any, *batch: Any) -> jax.Array:
+        axes = (None, *(0,) * len(batch))
+        return jnp.mean(jax.vmap(case.loss, axes)(params, *batch))
+
+    def both(params: Any, *batch: Any) -> Any:
+        return per_example.gradient_with_norms(case.loss)(params, None, *batch)
+
+    def clipped(params: Any, *batch: Any) -> Any:
+        return per_example.clipped_gradient(case.loss, 1.0)(params, None, *batch)
+
+    axes = (None, *(0,) * len(case.batch))
+    sides = {
+        "batch": jax.grad(total),
+        "norms": per_example.per_example_norms(case.loss),
+        "gradient + norms": both,
+        "clipped": clipped,
+        "vmap(grad)": jax.vmap(jax.grad(case.loss), axes),
+    }
+    given = (case.params, *case.batch)
+    return {n: jax.jit(side).lower(*given).compile() for n, side in sides.items()}
+
+
+class Row(NamedTuple):
+    """Microseconds and bytes of every side."""
+
+    times: dict[str, float]
+    bytes: dict[str, int]
+
+
+def measure(case: Case, rounds: int) -> Row:
+    """Median time of a call; the sides take turns."""
+    sides = programs(case)
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(rounds + 2):
+        for name, side in sides.items():
+            begun = time.perf_counter()
+            jax.block_until_ready(side(case.params, *case.batch))
+            if turn > 1:
+                times[name].append(time.perf_counter() - begun)
+    memory = {n: s.memory_analysis().temp_size_in_bytes for n, s in sides.items()}
+    return Row({n: 1e6 * statistics.median(t) for n, t in times.items()}, memory)
+
+
+COLUMNS = (
+    *("network", "B", "batch gradient, us", "norms", "gradient + norms", "clipped"),
+    *("vmap(grad)", "memory: gradient + norms", "memory: clipped", "misses"),
+)
+
+
+def line(case: Case, row: Row) -> tuple[str, ...]:
+    """One line of the table."""
+    ratio = {n: t / row.times["batch"] for n, t in row.times.items()}
+    memory = {n: b / row.bytes["batch"] for n, b in row.bytes.items()}
+    sums = ("gradient + norms", "clipped")
+    misses = [n for n in sums if ratio[n] > min(case.most, ratio["vmap(grad)"] / 2)]
+    misses += [f"memory of {n}" for n in sums if memory[n] > 1.35]
+    if ratio["norms"] > 0.75:
+        misses.append("norms")
+    return (
+        case.name,
+        str(len(case.batch[0])),
+        f"{row.times['batch']:.0f}",
+        *(f"{ratio[n]:.2f}" for n in ("norms", *sums, "vmap(grad)")),
+        *(f"{memory[n]:.2f}" for n in sums),
+        ", ".join(misses) or "-",
+    )
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=40)
+    arguments = parser.parse_args()
+    print(f"{devices.describe()}, jax {jax.__version__}\n")
+    for row in (COLUMNS, ("---",) * len(COLUMNS)):
+        print("| " + " | ".join(row) + " |")
+    for each in cases():
+        print(
+            "| " + " | ".join(line(each, measure(each, arguments.rounds))) + " |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""Convolutions of every kind give what `vmap(grad)` gives."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import pytest
+
+B = 5  # Examples in a batch.
+CASES = {}
+
+
+def case(build):
+    CASES[build.__name__] = build
+    return build
+
+
+# ----------------------------------------------------------------------- convolutions
+
+
+class Convolutions(nn.Module):
+    features: tuple[int, ...]
+    kernel: tuple[int, ...]
+    options: Any
+
+    @nn.compact
+    def __call__(self, x):
+        for features in self.features:
+            x = nn.relu(nn.Conv(features, self.kernel, **dict(self.options))(x))
+        return nn.Dense(3)(x.ravel())
+
+
+def convolutions(m, x, features, kernel, ways, **options):
+    return m.flax(Convolutions(features, kernel, tuple(options.items())), x, ways)
+
+
+@case
+def convolution(m):
+    return convolutions(m, m.draw(0, B, 9, 8, 3), (5, 4), (3, 3), "mamamf")
+
+
+@case
+def convolution_on_a_line(m):
+    return convolutions(
+        m, m.draw(0, B, 12, 3), (5,), (4,), "mamf", strides=2, padding="VALID"
+    )
+
+
+@case
+def convolution_in_space(m):
+    return convolutions(m, m.draw(0, B, 4, 4, 4, 2), (3,), (2, 2, 2), "mamf")
+
+
+@case
+def convolution_with_holes_and_strides(m):
+    options = dict(kernel_dilation=(2, 1), strides=(1, 2), padding=((1, 2), (0, 1)))
+    return convolutions(m, m.draw(0, B, 9, 8, 3), (5,), (3, 3), "mamf", **options)
+
+
+@case
+def convolution_in_groups(m):
+    return convolutions(
+        m, m.draw(0, B, 6, 6, 4), (8,), (3, 3), "mamf", feature_group_count=2
+    )
+
+
+@case
+def convolution_per_channel(m):
+    return convolutions(
+        m, m.draw(0, B, 6, 6, 4), (8,), (3, 3), "mamf", feature_group_count=4
+    )
+
+
+@case
+def convolution_with_a_dilated_input(m):
+    return convolutions(
+        m,
+        m.draw(0, B, 4, 4, 3),
+        (5,),
+        (3, 3),
+        "mamf",
+        input_dilation=2,
+        padding=((1, 1), (1, 2)),
+    )
+
+
+@case
+def transposed_convolution(m):
+    module = nn.Sequential([nn.ConvTranspose(4, (3, 3), strides=(2, 2)), nn.tanh])
+    return m.flax(module, m.draw(0, B, 3, 3, 6), "ma")
+
+
+@case
+def convolution_of_few_places(m):
+    return convolutions(
+        m, m.draw(0, B, 3, 3, 30), (40,), (3, 3), "mfmf", padding="VALID"
+    )
+
+
+@case
+def convolution_with_channels_first(m):
+    def loss(w, x):
+        out = jax.lax.conv_general_dilated(x, w, (1, 1), "SAME")
+        return jnp.sum(jnp.tanh(out))
+
+    return (loss, m.draw(0, 5, 3, 3, 3), (m.draw(1, B, 2, 3, 6, 6),), "a")
+
+
+@case
+def masked_convolution(m):
+    mask = jnp.arange(9).reshape(3, 3, 1, 1) < 5
+
+    def loss(w, x):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        out = jax.lax.conv_general_dilated(
+            x[None], w * mask, (1, 1), "SAME", dimension_numbers=numbers
+        )
+        return jnp.sum(jnp.tanh(out))
+
+    return (loss, m.draw(0, 3, 3, 2, 4), (m.draw(1, B, 6, 6, 2),), "m")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_exact(name, make, check_case):
+    check_case(*CASES[name](make))
