@@ -1,0 +1,157 @@
+"""Learning where to begin: initial parameters for a distribution of tasks.
+
+A task is met with a few inner updates; what counts is the loss after them (Finn et al.
+2017). Any estimator that knows `initial_parameters` learns them, and `joint` is what to
+compare with: the parameters that are best without any inner update.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from rl_grads.meta.estimate import Estimate, Estimator, Task, outer_loss
+from rl_grads.meta.inner import Problem, with_params
+from rl_grads.meta.learned import INITIAL
+
+# `sample(key) -> (batches [K, ...], data)`: what the updates and the outer loss see.
+Sample = Callable[[jax.Array], tuple[Any, Any]]
+
+
+class FewShot(NamedTuple):
+    """A distribution of tasks, and the learner that meets them.
+
+    Attributes:
+        sample: Draws a task.
+        problem: Inner updates and the outer loss.
+        state: Inner state; its parameters are exchanged for those that are learned.
+    """
+
+    sample: Sample
+    problem: Problem
+    state: Any
+
+
+class Budget(NamedTuple):
+    """How long an initialisation is learned.
+
+    Attributes:
+        updates: Outer updates.
+        tasks: Fresh tasks per outer update.
+        learning_rate: Step of Adam.
+    """
+
+    updates: int
+    tasks: int = 25
+    learning_rate: float = 1e-3
+
+
+def repeated(batch: Any, updates: int) -> Any:
+    """One batch for all inner updates, `[K, ...]`.
+
+    Example:
+        >>> repeated(jnp.array([1.0, 2.0]), 3).shape
+        (3, 2)
+    """
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, (updates, *x.shape)), batch)
+
+
+def joint() -> Estimator:
+    """The gradient of the outer loss at the start: no inner update is made.
+
+    What it learns is best on average over tasks, for one that does not adapt.
+    """
+
+    def estimate(problem: Problem, task: Task, memory: Any) -> Estimate:
+        begin = problem.start(task.eta, task.state)
+        at = outer_loss(problem, begin, task.data)
+        loss, slope = jax.value_and_grad(at)(begin.params)
+        none = jnp.zeros(0)
+        return Estimate({INITIAL: slope}, loss, begin, none, none, memory)
+
+    return Estimator("joint", estimate)
+
+
+def learn(
+    setting: FewShot, estimator: Estimator, params: Any, budget: Budget, key: jax.Array
+) -> tuple[Any, jax.Array]:
+    """Learn initial parameters by Adam on fresh tasks.
+
+    Args:
+        setting: Tasks and learner.
+        estimator: One without memory that knows `initial_parameters`.
+        params: To begin with.
+        budget: How long.
+        key: PRNG key.
+
+    Returns:
+        The parameters, and the mean outer loss of every update, `[updates]`.
+
+    Example:
+        >>> params, losses = learn(                                # doctest: +SKIP
+        ...     setting, estimators.full(), params, Budget(1000), jax.random.key(0)
+        ... )
+    """
+    optimizer = optax.adam(budget.learning_rate)
+
+    def update(carry: Any, key: jax.Array) -> tuple[Any, jax.Array]:
+        params, state = carry
+        gradient, loss = slope(setting, estimator, params, budget.tasks, key)
+        steps, state = optimizer.update(gradient, state, params)
+        return (optax.apply_updates(params, steps), state), loss
+
+    begin = (params, optimizer.init(params))
+    (params, _), losses = jax.lax.scan(
+        update, begin, jax.random.split(key, budget.updates)
+    )
+    return params, losses
+
+
+def slope(
+    setting: FewShot, estimator: Estimator, params: Any, tasks: int, key: jax.Array
+) -> tuple[Any, jax.Array]:
+    """Mean gradient and outer loss over fresh tasks.
+
+    Args:
+        setting: Tasks and learner.
+        estimator: As for `learn`.
+        params: Initial parameters.
+        tasks: How many.
+        key: PRNG key.
+    """
+
+    def one(key: jax.Array) -> tuple[Any, jax.Array]:
+        batches, data = setting.sample(key)
+        task = Task({INITIAL: params}, setting.state, batches, data)
+        found = estimator.estimate(setting.problem, task, ())
+        return found.gradient[INITIAL], found.loss
+
+    found = jax.vmap(one)(jax.random.split(key, tasks))
+    return jax.tree.map(lambda x: jnp.mean(x, 0), found)
+
+
+def evaluate(setting: FewShot, params: Any, tasks: int, key: jax.Array) -> jax.Array:
+    """The outer loss on fresh tasks after 0, 1, .. K inner updates, `[tasks, K + 1]`.
+
+    Args:
+        setting: Its sampler says what the K updates see.
+        params: Initial parameters.
+        tasks: How many.
+        key: Equal keys give equal tasks.
+    """
+    problem = setting.problem
+
+    def one(key: jax.Array) -> jax.Array:
+        batches, data = setting.sample(key)
+        begin = with_params(setting.state, params)
+
+        def step(state: Any, batch: Any) -> tuple[Any, jax.Array]:
+            state, _ = problem.step({}, state, batch)
+            return state, problem.loss(state, data)
+
+        _, after = jax.lax.scan(step, begin, batches)
+        return jnp.concatenate([problem.loss(begin, data)[None], after])
+
+    return jax.vmap(one)(jax.random.split(key, tasks))

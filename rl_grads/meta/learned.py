@@ -1,0 +1,152 @@
+"""Which numbers are learned: names to values of a config, and what is refused."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NoReturn
+
+import jax
+
+from rl_grads import config as configs
+from rl_grads.config import ConfigError, Domain, nearest
+from rl_grads.meta.bijectors import bijector, edges, interior
+
+INITIAL = "initial_parameters"
+
+Learned = dict[str, Any]  # A name to its value, or to its image on the real line.
+
+# Where a number acts; the first prefix that fits counts.
+_SAMPLING = {
+    "agent.behaviour_policy": "it chooses actions",
+    "replay.exponent": "it chooses what is replayed",
+}
+_UPDATE = ("optimizer", "gradient.update")
+
+
+def where_it_acts(name: str) -> str:
+    """`initial_parameters`, `update` (after the gradient) or `loss` (inside it).
+
+    Example:
+        >>> where_it_acts("agent.discount"), where_it_acts("optimizer.learning_rate")
+        ('loss', 'update')
+    """
+    if name == INITIAL:
+        return INITIAL
+    return "update" if _below(name, _UPDATE) else "loss"
+
+
+def _below(name: str, prefixes: Iterable[str]) -> str | None:
+    return next((p for p in prefixes if name == p or name.startswith(f"{p}.")), None)
+
+
+# --------------------------------------------------------------------------- refusals
+
+
+def check(config: Any, names: Sequence[str]) -> None:
+    """Refuse names that cannot be learned from this config.
+
+    Args:
+        config: The config, with Python numbers.
+        names: Dotted paths of numbers, or `initial_parameters`.
+
+    Raises:
+        ConfigError: A name is repeated or unknown, static or null, its value lies on an
+            edge of its domain, or it acts through sampling alone.
+
+    Example:
+        >>> from rl_grads.training.schema import Config
+        >>> check(Config(), ["agent.discont"])
+        Traceback (most recent call last):
+        ...
+        rl_grads.config.ConfigError: meta.learn=agent.discont: expected a number of \
+the config or initial_parameters; did you mean 'agent.discount'?
+    """
+    if not names:
+        raise ConfigError("meta.learn=[]: expected at least one name")
+    for name in names:
+        if list(names).count(name) > 1:
+            _refuse(name, "a name once")
+        if name != INITIAL:
+            _check_path(config, name)
+
+
+def _refuse(name: str, expected: str) -> NoReturn:
+    raise ConfigError(f"meta.learn={name}: expected {expected}")
+
+
+def _check_path(config: Any, name: str) -> None:
+    if name not in configs.leaf_paths(config):
+        _refuse_path(config, name)
+    reason = _below(name, _SAMPLING)
+    if reason is not None:
+        _refuse(
+            name,
+            f"a number that acts through the update; {_SAMPLING[reason]}, and what is "
+            "drawn has no derivative",
+        )
+    if _below(name, ("meta",)):
+        _refuse(name, "a number outside meta, which holds the outer loss fixed")
+
+
+def _refuse_path(config: Any, name: str) -> NoReturn:
+    """Say why a name is none of the numbers."""
+    known = {path: (field, value) for path, field, value in configs.walk(config)}
+    hint = nearest(name, [*configs.leaf_paths(config), INITIAL])
+    if name not in known:
+        _refuse(name, f"a number of the config or {INITIAL}{hint}")
+    field, value = known[name]
+    if field.is_leaf:
+        found = "it is null" if value is None else f"name one of {name}.*"
+        _refuse(name, f"a number to start from; {found}")
+    kind = "a section" if field.is_group else "static"
+    _refuse(name, f"a number; it is {kind}{hint}")
+
+
+def check_edges(config: Any, names: Iterable[str]) -> None:
+    """Refuse numbers that stand on an edge of their domain, where none can leave it.
+
+    Raises:
+        ConfigError: Names the nearest value inside.
+    """
+    for name in names:
+        domain = _domain(config, name)
+        value = None if name == INITIAL else configs.get(config, name)
+        if value in edges(domain):
+            raise ConfigError(
+                f"{name}={value:g}: expected a start inside {domain} to learn it, off "
+                f"its edges; the nearest is {interior(domain, value):g}"
+            )
+
+
+# ------------------------------------------------------------------ values and the line
+
+
+def values(config: Any, names: Iterable[str]) -> Learned:
+    """The named numbers of a config; `initial_parameters` stand in no config."""
+    return {name: configs.get(config, name) for name in names if name != INITIAL}
+
+
+def insert(config: Any, learned: Mapping[str, Any]) -> Any:
+    """The config with learned values in their places."""
+    paths = {name: value for name, value in learned.items() if name != INITIAL}
+    return configs.replace(config, paths)
+
+
+def to_real(config: Any, learned: Mapping[str, Any]) -> Learned:
+    """Values to the real line, each by the bijector of its domain."""
+    return {
+        name: jax.tree.map(bijector(_domain(config, name)).to_real, value)
+        for name, value in learned.items()
+    }
+
+
+def to_domain(config: Any, real: Mapping[str, Any]) -> Learned:
+    """The inverse of `to_real`."""
+    return {
+        name: jax.tree.map(bijector(_domain(config, name)).to_domain, value)
+        for name, value in real.items()
+    }
+
+
+def _domain(config: Any, name: str) -> Domain:
+    """The domain of a name; parameters of a network live on the real line."""
+    known = {path: field.domain for path, field, _ in configs.walk(config)}
+    return known.get(name, known.get(name.rpartition(".")[0], configs.anything))
