@@ -1,8 +1,9 @@
 """Sampling in proportion to priorities: sums in blocks, recomputed from their parts.
 
-N priorities lie in about sqrt(N) blocks of about sqrt(N). An update writes the
-priorities and sums the touched blocks anew, so rounding errors never pile up as they
-do in a tree of running differences. A draw picks a block, then a slot inside it.
+Priorities lie in rows of at most `WIDTH`; the sums of the rows lie in rows again, up to
+a single one. An update writes the priorities and sums the touched rows of every level
+anew, so rounding errors never pile up as they do in a tree of running differences. A
+draw goes down from the top and picks a place in a row at each level.
 
 Example:
     >>> tree = put(create(9), jnp.array([2, 5]), jnp.array([1.0, 3.0]))
@@ -12,66 +13,96 @@ Example:
     [2, 5, 5, 5]
 """
 
-import math
+import itertools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+WIDTH = 8  # Measured fastest on CPU; 6 levels for 1e5 and 7 for 1e6 priorities.
+_BELOW_ONE = 1 - 2**-23  # A level of one, by rounding, would find the padding.
+
 
 class BlockedSums(NamedTuple):
-    """Priorities `[blocks, width]` and the sum of each block `[blocks]`."""
+    """Priorities `[rows, width]`, sums of these rows `[rows, width]`, .. `[1, width]`.
 
-    priorities: jax.Array
-    sums: jax.Array
+    Rows are padded with zeros.
+    """
+
+    levels: tuple[jax.Array, ...]
 
 
 def create(capacity: int) -> BlockedSums:
     """All-zero priorities for `capacity` slots (float32)."""
-    width = math.ceil(math.sqrt(capacity))
-    blocks = math.ceil(capacity / width)
-    return BlockedSums(
-        jnp.zeros((blocks, width), jnp.float32), jnp.zeros(blocks, jnp.float32)
-    )
+    return build(jnp.zeros(capacity, jnp.float32))
+
+
+def build(priorities: jax.Array) -> BlockedSums:
+    """The sums of given priorities, `[capacity]`.
+
+    Example:
+        >>> [level.shape for level in build(jnp.ones(100)).levels]
+        [(20, 5), (4, 5), (1, 5)]
+    """
+    width, depth = _shape(priorities.shape[0])
+    levels, values = [], priorities.astype(jnp.float32)
+    for _ in range(depth):
+        padded = jnp.pad(values, (0, -values.shape[0] % width))
+        levels.append(padded.reshape(-1, width))
+        values = levels[-1].sum(-1)
+    return BlockedSums(tuple(levels))
+
+
+def _shape(capacity: int) -> tuple[int, int]:
+    """The least depth, then the least width with `width ** depth >= capacity`."""
+    depth = next(d for d in itertools.count(1) if WIDTH**d >= capacity)
+    return next(w for w in range(1, WIDTH + 1) if w**depth >= capacity), depth
 
 
 def total(tree: BlockedSums) -> jax.Array:
     """The sum of all priorities."""
-    return jnp.sum(tree.sums)
+    return jnp.sum(tree.levels[-1])
 
 
 def put(tree: BlockedSums, slots: jax.Array, priorities: jax.Array) -> BlockedSums:
     """Set the priorities of `slots`, both `[B]`; of repeated slots one value stays."""
-    block, place = jnp.divmod(slots, tree.priorities.shape[1])
-    written = tree.priorities.at[block, place].set(priorities.astype(jnp.float32))
-    return BlockedSums(written, tree.sums.at[block].set(written[block].sum(-1)))
+    levels, values = [], priorities.astype(jnp.float32)
+    for level in tree.levels:
+        # Twice as fast as a scatter into rows and columns.
+        level = level.reshape(-1).at[slots].set(values).reshape(level.shape)
+        slots = slots // level.shape[1]
+        levels.append(level)
+        values = level[slots].sum(-1)
+    return BlockedSums(tuple(levels))
 
 
 def get(tree: BlockedSums, slots: jax.Array) -> jax.Array:
     """The priorities of `slots`, `[B]`."""
-    return tree.priorities[jnp.divmod(slots, tree.priorities.shape[1])]
+    return tree.levels[0].reshape(-1)[slots]
 
 
 def draw(key: jax.Array, tree: BlockedSums, batch_size: int) -> jax.Array:
     """Slots drawn in proportion to their priorities, `[batch_size]`.
 
-    Blocks are drawn stratified (Schaul et al. 2016, appendix B.2.1). The slot inside a
-    block has a random number of its own: one alone has too few digits for both.
-    A slot of priority zero is never drawn while another is positive.
+    The topmost level is drawn stratified (Schaul et al. 2016, appendix B.2.1). Every
+    level has random numbers of its own: one has too few digits for all. A slot of
+    priority zero is never drawn; where all are zero the slots mean nothing.
     """
-    uniform = jax.random.uniform(key, (2, batch_size))
-    level = (jnp.arange(batch_size) + uniform[0]) / batch_size
-    block = _find(tree.sums, level)
-    place = _find(tree.priorities[block], uniform[1])
-    return block * tree.priorities.shape[1] + place
+    uniform = jax.random.uniform(key, (len(tree.levels), batch_size))
+    top, *below = reversed(tree.levels)
+    stratified = (jnp.arange(batch_size) + uniform[0]) / batch_size
+    slots = _find(top.T, jnp.minimum(stratified, _BELOW_ONE))
+    for level, random in zip(below, uniform[1:], strict=True):
+        slots = slots * level.shape[1] + _find(level[slots].T, random)
+    return slots
 
 
 def _find(weights: jax.Array, level: jax.Array) -> jax.Array:
-    """First index where the part of the weights so far exceeds `level`, `[B]`.
+    """First place where the part of the weights `[width, B]` so far exceeds `level`.
 
-    A parallel cumulative sum may rise by rounding where the weight is zero, hence the
-    test of the weight itself.
+    The sums are taken in order, where adding a zero changes no bit: a place of weight
+    zero never exceeds more than the one before. (Parallel sums are rounded each in its
+    own way, and take three times as long.)
     """
-    cumulative = jnp.cumsum(weights, axis=-1)
-    beyond = cumulative > (level * cumulative[..., -1])[:, None]
-    return jnp.argmax((weights > 0) * (1 + beyond), axis=-1)
+    so_far = jnp.stack(list(itertools.accumulate(weights)))
+    return jnp.sum(so_far[:-1] <= level * so_far[-1], 0, dtype=jnp.int32)

@@ -16,11 +16,21 @@ import jax
 import jax.numpy as jnp
 
 
+class SecondDraw(NamedTuple):
+    """What else could have followed from the same state, `[T, E, ...]`."""
+
+    r_t: jax.Array
+    s_t: jax.Array
+    terminated: jax.Array
+    rho: jax.Array
+
+
 class Experience(NamedTuple):
     """What acting in `num_envs` environments for `num_steps` gives, `[T, E, ...]`.
 
     The transition's own final observation is `s_t`; after the end of an episode it
-    differs from the observation that the next row starts with.
+    differs from the observation that the next row starts with. A second draw, where
+    an agent wants one, is used while it is new: the ring does not keep it.
     """
 
     s_tm1: jax.Array
@@ -30,6 +40,7 @@ class Experience(NamedTuple):
     terminated: jax.Array
     truncated: jax.Array
     rho: jax.Array
+    second: SecondDraw | None = None
 
 
 class Ring(NamedTuple):

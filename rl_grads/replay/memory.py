@@ -1,7 +1,8 @@
 """The replay memory: a ring, and priorities over its slots where a config wants them.
 
-Importance weights follow Schaul et al. 2016, section 3.4:
-`w_i = (N * P(i)) ** -exponent`, divided by the largest or the mean of the batch.
+What a priority is made of says `rl_grads.replay.priorities`. Bad scores do no harm: one
+that is negative or not finite leaves a transition the priority it had; where all
+priorities are zero the draw is uniform, with weights of one.
 """
 
 from typing import Any, NamedTuple
@@ -9,25 +10,32 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rl_grads import register
-from rl_grads.replay import blocked_sums, buffer
+from rl_grads.replay import blocked_sums, buffer, priorities, ranking
 from rl_grads.replay.blocked_sums import BlockedSums
 from rl_grads.replay.buffer import Experience, Ring, Size
+from rl_grads.replay.ranking import Ranking
+
+
+class Priorities(NamedTuple):
+    """What is known of the priorities of what is stored.
+
+    Attributes:
+        tree: Priorities, to the power of the exponent.
+        largest: Running maximum, 1 at first, of the priorities to the power of the
+            exponent (of the scores where ranks are kept); new transitions get it.
+        ranking: Scores and their order, where ranks are kept, else None.
+    """
+
+    tree: BlockedSums
+    largest: jax.Array
+    ranking: Ranking | None
 
 
 class Memory(NamedTuple):
-    """State of the replay memory of one member.
-
-    Attributes:
-        ring: The transitions.
-        tree: Their priorities, to the power of the exponent; None when uniform.
-        largest: Running maximum of the priorities to the power of the exponent, 1 at
-            first; new transitions get it.
-    """
+    """State of the replay memory of one member; without priorities draws uniformly."""
 
     ring: Ring
-    tree: BlockedSums | None
-    largest: jax.Array | None
+    priorities: Priorities | None
 
 
 class Sample(NamedTuple):
@@ -41,66 +49,137 @@ class Sample(NamedTuple):
 def create(size: Size, obs: jax.Array, dtype: Any, config: Any) -> Memory:
     """An empty memory that starts at the observations `obs`, `[E, ...]`."""
     ring = buffer.create(size, obs, dtype)
-    if config.replay.priority == "uniform":
-        return Memory(ring, None, None)
-    tree = blocked_sums.create(size.rows * size.num_envs)
-    return Memory(ring, tree, jnp.ones((), jnp.float32))
+    keeps, slots = priorities.scheme(config).keeps, size.rows * size.num_envs
+    if keeps == "nothing":
+        return Memory(ring, None)
+    kept = Priorities(
+        tree=blocked_sums.create(slots),
+        largest=jnp.ones((), jnp.float32),
+        ranking=ranking.create(slots) if keeps == "ranks" else None,
+    )
+    return Memory(ring, kept)
+
+
+# ---------------------------------------------------------------------------- storing
 
 
 def add(
-    memory: Memory, size: Size, time: jax.Array, new: Experience, obs: jax.Array
+    memory: Memory,
+    size: Size,
+    time: jax.Array,
+    new: Experience,
+    obs: jax.Array,
+    config: Any,
 ) -> Memory:
     """Store new transitions, at the largest priority seen so far."""
-    memory = memory._replace(ring=buffer.add(memory.ring, size, time, new, obs))
-    if memory.tree is None or memory.largest is None:
-        return memory
-    block = size.num_steps * size.num_envs
+    ring = buffer.add(memory.ring, size, time, new, obs)
+    if memory.priorities is None:
+        return Memory(ring, None)
+    kept = _entered(memory.priorities, size, time, config)
+    if kept.ranking is not None:
+        turn, done = size.rows // size.num_steps, time // size.num_steps
+        due = ranking.is_due(turn, done)
+        kept = jax.lax.cond(due, lambda k: _sorted(k, config), lambda k: k, kept)
+    return Memory(ring, kept)
+
+
+def _entered(kept: Priorities, size: Size, time: jax.Array, config: Any) -> Priorities:
+    """The newest block of slots comes in; the next one to be written goes out."""
+    count = size.num_steps * size.num_envs
     start = (time % size.rows) * size.num_envs
     retired = (time + size.num_steps) % size.rows * size.num_envs
-    tree = blocked_sums.put(
-        memory.tree,
-        jnp.concatenate([retired + jnp.arange(block), start + jnp.arange(block)]),
-        jnp.repeat(jnp.stack([0.0, memory.largest]), block),
-    )
-    return memory._replace(tree=tree)
+    block = jnp.arange(count)
+    slots = jnp.concatenate([retired + block, start + block])
+    entering = jnp.repeat(jnp.array([False, True]), count)
+    if kept.ranking is None:
+        return _put(kept, slots, jnp.where(entering, kept.largest, 0.0))
+    return _put_ranks(kept, slots, jnp.where(entering, kept.largest, -1.0), config)
+
+
+def _put(kept: Priorities, slots: jax.Array, powered: jax.Array) -> Priorities:
+    return kept._replace(tree=blocked_sums.put(kept.tree, slots, powered))
+
+
+def _put_ranks(
+    kept: Priorities, slots: jax.Array, scores: jax.Array, config: Any
+) -> Priorities:
+    assert kept.ranking is not None
+    powered = _of_ranks(ranking.rank(kept.ranking, scores), config)
+    kept = kept._replace(ranking=ranking.record(kept.ranking, slots, scores))
+    return _put(kept, slots, powered)
+
+
+def _of_ranks(ranks: jax.Array, config: Any) -> jax.Array:
+    """`rank ** -exponent`, zero where nothing is stored."""
+    return jnp.where(jnp.isinf(ranks), 0.0, ranks**-config.replay.exponent)
+
+
+def _sorted(kept: Priorities, config: Any) -> Priorities:
+    assert kept.ranking is not None
+    order, ranks = ranking.sort(kept.ranking)
+    tree = blocked_sums.build(_of_ranks(ranks, config))
+    return kept._replace(tree=tree, ranking=order)
+
+
+# ---------------------------------------------------------------------------- drawing
 
 
 def sample(
     memory: Memory, size: Size, time: jax.Array, key: jax.Array, config: Any
 ) -> Sample:
-    """Draw `training.batch_size` transitions after `time` steps, which are >= 1."""
+    """Draw transitions after `time` steps, which are >= 1.
+
+    `training.batch_size` of them; where the estimator resamples, `replay.large_batch`
+    times as many.
+    """
     batch_size = config.training.batch_size
-    if memory.tree is None:
-        slots = buffer.draw_uniform(key, size, time, batch_size)
+    if priorities.scheme(config).resamples:
+        batch_size *= config.replay.large_batch
+    slots = buffer.draw_uniform(key, size, time, batch_size)
+    if memory.priorities is None:
         return Sample(buffer.take(memory.ring, size, slots), slots, None)
-    slots = blocked_sums.draw(key, memory.tree, batch_size)
-    weights = _importance(memory.tree, slots, buffer.available(size, time), config)
+    tree = memory.priorities.tree
+    any_left = blocked_sums.total(tree) > 0
+    slots = jnp.where(any_left, blocked_sums.draw(key, tree, batch_size), slots)
+    probability = blocked_sums.get(tree, slots) / blocked_sums.total(tree)
+    count = buffer.available(size, time)
+    weights = priorities.importance_weights(
+        jnp.where(any_left, probability, 1 / count), count, config.replay.importance
+    )
     return Sample(buffer.take(memory.ring, size, slots), slots, weights)
 
 
-def _importance(
-    tree: BlockedSums, slots: jax.Array, count: jax.Array, config: Any
-) -> jax.Array:
-    importance = config.replay.importance
-    probability = blocked_sums.get(tree, slots) / blocked_sums.total(tree)
-    weights = (count * probability) ** -importance.exponent
-    if importance.normalise == "max":
-        return weights / jnp.max(weights)
-    return weights / jnp.mean(weights) if importance.normalise == "mean" else weights
+# ------------------------------------------------------------------------- prioritising
 
 
 def prioritise(memory: Memory, slots: jax.Array, signals: Any, config: Any) -> Memory:
     """Give the transitions in `slots` the priorities that their signals deserve.
 
-    One that is negative or not finite counts as the largest seen so far.
+    A ValueError where the estimator should have chosen a batch out of a large one, and
+    did not.
     """
-    if memory.tree is None or memory.largest is None:
+    if memory.priorities is None:
+        _check_resampled(signals, config)
         return memory
-    priority = register.get("priority", config.replay.priority)(signals, config)
-    powered = priority**config.replay.exponent
-    usable = jnp.isfinite(powered) & (powered >= 0)
-    powered = jnp.where(usable, powered, memory.largest)
-    return memory._replace(
-        tree=blocked_sums.put(memory.tree, slots, powered),
-        largest=jnp.maximum(memory.largest, jnp.max(powered)),
-    )
+    kept = memory.priorities
+    scores = priorities.scheme(config)(signals, config).astype(jnp.float32)
+    if kept.ranking is None:
+        new = priorities.raised(scores, config.replay.exponent)
+        old = blocked_sums.get(kept.tree, slots)
+    else:
+        new, old = priorities.raised(scores, 1.0), kept.ranking.scores[slots]
+    new = jnp.where(jnp.isnan(new), old, new)
+    kept = kept._replace(largest=jnp.maximum(kept.largest, jnp.max(new)))
+    if kept.ranking is None:
+        return memory._replace(priorities=_put(kept, slots, new))
+    return memory._replace(priorities=_put_ranks(kept, slots, new, config))
+
+
+def _check_resampled(signals: Any, config: Any) -> None:
+    scheme, wanted = priorities.scheme(config), config.training.batch_size
+    if scheme.resamples and len(signals.td_error) != wanted:
+        raise ValueError(
+            f"replay.priority={config.replay.priority}: expected an estimator that "
+            f"chooses {wanted} of {len(signals.td_error)} examples, such as "
+            "rl_grads.gradients.resampling.resampled"
+        )

@@ -39,4 +39,9 @@ class Replay:
         "uniform", "what sampling is proportional to", Registered("priority")
     )
     exponent: float = number(1.0, "exponent of the priorities", non_negative)
+    large_batch: int = setting(
+        4,
+        "priority large_batch: how many batches are drawn to choose one from",
+        at_least(1),
+    )
     importance: Importance = group(Importance, "weights of prioritised samples")

@@ -142,8 +142,7 @@ def _compare(world: World, ring: buffer.Ring) -> None:
     for past in range(time - count, time):
         for env, happened in enumerate(world.history[past]):
             slot = (past % size.rows) * size.num_envs + env
-            found = Experience(*(field[slot] for field in taken))
-            _compare_one(found, happened)
+            _compare_one(jax.tree.map(lambda x, i=slot: x[i], taken), happened)
 
 
 def _compare_one(found: Experience, happened: Happened) -> None:

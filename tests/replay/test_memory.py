@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rl_grads import register
-from rl_grads.replay import blocked_sums, buffer, memory, priorities
+from rl_grads.replay import blocked_sums, buffer, memory
 from rl_grads.replay.buffer import Experience, Size
 from rl_grads.replay.schema import Importance, Replay
 from rl_grads.td.transition import Signals
@@ -43,7 +43,7 @@ def filled(config: Config, size: Size, steps: int) -> memory.Memory:
     kept = memory.create(size, obs, jnp.float32, config)
     for time in range(0, steps, size.num_steps):
         new = experience(size, time // size.num_steps)
-        kept = ADD(kept, size, np.int32(time), new, obs)
+        kept = ADD(kept, size, np.int32(time), new, obs, config)
     return kept
 
 
@@ -52,7 +52,11 @@ def errors(*values: float) -> Signals:
 
 
 def leaves(kept: memory.Memory) -> np.ndarray:
-    return np.asarray(kept.tree.priorities).ravel()
+    return np.asarray(kept.priorities.tree.levels[0]).ravel()
+
+
+def with_tree(kept: memory.Memory, tree: blocked_sums.BlockedSums) -> memory.Memory:
+    return kept._replace(priorities=kept.priorities._replace(tree=tree))
 
 
 ADD = jax.jit(memory.add, static_argnums=1)
@@ -67,7 +71,7 @@ TWO = buffer.sizes(2, num_envs=1, num_steps=1, time_limit=None)  # Three rows.
 def test_uniform_memory_holds_no_priorities():
     config = setting(priority="uniform", batch_size=64)
     kept = filled(config, TWO, 5)
-    assert (kept.tree, kept.largest) == (None, None)
+    assert kept.priorities is None
     sample = SAMPLE(kept, TWO, jnp.int32(5), jax.random.key(0), config)
     assert sample.weights is None
     assert set(sample.experience.r_t.tolist()) == {3.0, 4.0}
@@ -83,9 +87,9 @@ def test_new_transitions_enter_at_the_largest_priority_and_stale_ones_leave():
     assert leaves(kept)[:3].tolist() == [1.0, 1.0, 0.0]
     kept = PRIORITISE(kept, jnp.array([0, 1]), errors(0.5, -3.0), config)
     np.testing.assert_allclose(leaves(kept)[:3], [0.5, 3.0, 0.0], rtol=1e-5)
-    np.testing.assert_allclose(kept.largest, 3.0, rtol=1e-6)
+    np.testing.assert_allclose(kept.priorities.largest, 3.0, rtol=1e-6)
     obs = jnp.zeros((1, 1))
-    kept = ADD(kept, TWO, jnp.int32(2), experience(TWO, 2), obs)
+    kept = ADD(kept, TWO, jnp.int32(2), experience(TWO, 2), obs, config)
     # Row 2 is new; row 0 comes next, and its observation is the newest one.
     np.testing.assert_allclose(leaves(kept)[:3], [0.0, 3.0, 3.0], rtol=1e-5)
 
@@ -95,7 +99,7 @@ def test_the_largest_priority_never_falls():
     kept = filled(config, TWO, 2)
     for error in (3.0, 0.125):
         kept = PRIORITISE(kept, jnp.array([1]), errors(error), config)
-    np.testing.assert_allclose(kept.largest, 3.0, rtol=1e-6)
+    np.testing.assert_allclose(kept.priorities.largest, 3.0, rtol=1e-6)
 
 
 def test_priorities_are_raised_to_the_exponent():
@@ -103,17 +107,28 @@ def test_priorities_are_raised_to_the_exponent():
     kept = filled(config, TWO, 2)
     kept = PRIORITISE(kept, jnp.array([0, 1]), errors(4.0, -9.0), config)
     np.testing.assert_allclose(leaves(kept)[:2], [2.0, 3.0], rtol=1e-5)
-    np.testing.assert_allclose(kept.largest, 3.0, rtol=1e-5)
+    np.testing.assert_allclose(kept.priorities.largest, 3.0, rtol=1e-5)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_an_error_that_is_not_finite_counts_as_the_largest(bad):
+def test_an_error_that_is_not_finite_leaves_the_priority_as_it_was(bad):
     config = setting()
     kept = filled(config, TWO, 2)
-    kept = PRIORITISE(kept, jnp.array([0, 1]), errors(bad, 2.0), config)
-    np.testing.assert_allclose(leaves(kept)[:3], [1.0, 2.0, 0.0], rtol=1e-5)
-    np.testing.assert_allclose(kept.largest, 2.0, rtol=1e-5)
-    assert np.isfinite(blocked_sums.total(kept.tree))
+    kept = PRIORITISE(kept, jnp.array([0, 1]), errors(0.25, 2.0), config)
+    kept = PRIORITISE(kept, jnp.array([0, 1]), errors(bad, 4.0), config)
+    np.testing.assert_allclose(leaves(kept)[:3], [0.25, 4.0, 0.0], rtol=1e-5)
+    np.testing.assert_allclose(kept.priorities.largest, 4.0, rtol=1e-5)
+    assert np.isfinite(blocked_sums.total(kept.priorities.tree))
+
+
+def test_where_all_priorities_are_zero_the_draw_is_uniform():
+    config = setting(priority="loss_adjusted", batch_size=1000)
+    kept = filled(config, TWO, 5)
+    tree = blocked_sums.create(3)
+    drawn = SAMPLE(with_tree(kept, tree), TWO, jnp.int32(5), jax.random.key(0), config)
+    counts = np.bincount(np.asarray(drawn.experience.r_t).astype(int))
+    assert counts[:3].sum() == 0 and abs(counts[3] - 500) < 60
+    assert drawn.weights.tolist() == [1.0] * 1000
 
 
 def test_a_negative_priority_does_not_enter(monkeypatch):
@@ -139,11 +154,62 @@ def test_only_what_is_available_can_be_drawn(num_steps):
     assert np.count_nonzero(leaves(kept)) == int(buffer.available(size, time)) == 12
 
 
-def test_the_built_in_priorities():
-    signals = errors(-2.0, 0.0)
-    found = priorities.td_error(signals, None)
-    np.testing.assert_allclose(found, [2.0 + 1e-6, 1e-6], rtol=1e-6)
-    assert priorities.uniform(signals, None).tolist() == [1.0, 1.0]
+# ----------------------------------------------------------------------------- ranks
+
+
+def test_priorities_by_rank():
+    config = setting(priority="rank", exponent=0.5)
+    size = buffer.sizes(4, num_envs=1, num_steps=1, time_limit=None)
+    kept = filled(config, size, 4)
+    assert leaves(kept)[4] == 0.0
+    kept = PRIORITISE(kept, jnp.arange(4), errors(0.5, -3.0, 0.1, 7.0), config)
+    kept = ADD(kept, size, np.int32(4), experience(size, 4), jnp.zeros((1, 1)), config)
+    # Slot 0 is gone; slot 4 is new and ties with the largest, 7.
+    found = leaves(kept)[:5]
+    np.testing.assert_allclose(found[:3], [0.0, 3**-0.5, 4**-0.5], rtol=1e-5)
+    np.testing.assert_allclose(sorted(found[3:]), [2**-0.5, 1.0], rtol=1e-5)
+    assert float(kept.priorities.largest) == 7.0
+
+
+def test_a_score_that_is_not_finite_keeps_its_rank():
+    config = setting(priority="rank")
+    size = buffer.sizes(4, num_envs=1, num_steps=1, time_limit=None)
+    kept = filled(config, size, 4)
+    kept = PRIORITISE(kept, jnp.arange(4), errors(4.0, 3.0, 2.0, 1.0), config)
+    kept = PRIORITISE(kept, jnp.array([1]), errors(np.nan), config)
+    assert kept.priorities.ranking.scores.tolist() == [4.0, 3.0, 2.0, 1.0, -1.0]
+
+
+@pytest.mark.parametrize("exponent", [0.0, 0.7])
+def test_ranks_draw_only_what_is_available(exponent):
+    config = setting(priority="rank", exponent=exponent, batch_size=500)
+    size = buffer.sizes(12, num_envs=2, num_steps=3, time_limit=None)
+    kept = filled(config, size, 5 * size.rows)
+    drawn = SAMPLE(kept, size, jnp.int32(5 * size.rows), jax.random.key(0), config)
+    newest = 5 * size.rows // 3 - 1
+    assert set(drawn.experience.r_t.tolist()) == {float(newest), newest - 1.0}
+
+
+# ----------------------------------------------------------------------- large batches
+
+
+def test_a_large_batch_is_drawn_uniformly():
+    config = setting(priority="large_batch", batch_size=32)
+    config.replay.large_batch = 3
+    kept = filled(config, TWO, 5)
+    assert kept.priorities is None
+    drawn = SAMPLE(kept, TWO, jnp.int32(5), jax.random.key(0), config)
+    assert drawn.slots.shape == (96,)
+    assert drawn.weights is None
+    after = memory.prioritise(kept, drawn.slots, errors(*[1.0] * 32), config)
+    assert after is kept
+
+
+def test_an_estimator_that_does_not_choose_is_refused():
+    config = setting(priority="large_batch", batch_size=2)
+    kept = filled(config, TWO, 5)
+    with pytest.raises(ValueError, match=r"large_batch: .* 2 of 8 examples"):
+        memory.prioritise(kept, jnp.zeros(8, int), errors(*[1.0] * 8), config)
 
 
 # ---------------------------------------------------------------- importance weights
@@ -154,8 +220,10 @@ def weights_of(exponent: float, normalise: str) -> tuple[list[float], float]:
     config = setting(batch_size=64)
     config.replay.importance = Importance(exponent=exponent, normalise=normalise)
     kept = filled(config, TWO, 2)
-    tree = blocked_sums.put(kept.tree, jnp.array([0, 1]), jnp.array([1.0, 3.0]))
-    kept = kept._replace(tree=tree)
+    tree = blocked_sums.put(
+        kept.priorities.tree, jnp.array([0, 1]), jnp.array([1.0, 3.0])
+    )
+    kept = with_tree(kept, tree)
     drawn = SAMPLE(kept, TWO, jnp.int32(2), jax.random.key(1), config)
     found = dict(zip(drawn.slots.tolist(), drawn.weights.tolist(), strict=True))
     return [found[0], found[1]], float(drawn.weights.mean())
@@ -196,11 +264,13 @@ def test_weights_correct_the_bias_of_the_draws():
 def test_weights_are_differentiable_in_their_exponent():
     config = setting(batch_size=64)
     kept = filled(config, TWO, 2)
-    tree = blocked_sums.put(kept.tree, jnp.array([0, 1]), jnp.array([1.0, 3.0]))
+    tree = blocked_sums.put(
+        kept.priorities.tree, jnp.array([0, 1]), jnp.array([1.0, 3.0])
+    )
 
     def weights(exponent):
         config.replay.importance = Importance(exponent=exponent, normalise="none")
-        at = (kept._replace(tree=tree), TWO, jnp.int32(2), jax.random.key(1))
+        at = (with_tree(kept, tree), TWO, jnp.int32(2), jax.random.key(1))
         return SAMPLE(*at, config).weights
 
     slope = jax.jacobian(weights)(1.0)
