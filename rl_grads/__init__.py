@@ -13,7 +13,7 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rl_grads import agents, autodiff, config, envs, register, td, training
+    from rl_grads import agents, autodiff, config, envs, meta, register, td, training
     from rl_grads.config import ConfigError, replace
     from rl_grads.training.population import Member, population
     from rl_grads.training.result import Result
@@ -29,6 +29,7 @@ __all__ = [
     "autodiff",
     "config",
     "envs",
+    "meta",
     "population",
     "register",
     "replace",

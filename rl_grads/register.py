@@ -20,6 +20,8 @@ _COMPONENTS: dict[str, dict[str, Any]] = {
     "agent": {
         "q_learning": "rl_grads.agents.q_learning:from_config",
         "prediction": "rl_grads.agents.prediction:from_config",
+        "td_lambda": "rl_grads.agents.td_lambda:from_config",
+        "n_step_td": "rl_grads.agents.n_step_td:from_config",
     },
     "loss": {
         "td": "rl_grads.td.losses:td",
@@ -41,10 +43,21 @@ _COMPONENTS: dict[str, dict[str, Any]] = {
     "clip": {
         "global_norm": "rl_grads.gradients.optimizers:clip_global_norm",
         "element": "rl_grads.gradients.optimizers:clip_element",
+        "block_rms": "rl_grads.gradients.optimizers:clip_block_rms",
+        "per_layer": "rl_grads.gradients.optimizers:clip_per_layer",
+        "agc": "rl_grads.gradients.optimizers:clip_agc",
+        "autoclip": "rl_grads.gradients.optimizers:clip_auto",
     },
     "priority": {
         "uniform": "rl_grads.replay.priorities:uniform",
         "td_error": "rl_grads.replay.priorities:td_error",
+        "rank": "rl_grads.replay.priorities:rank",
+        "loss_adjusted": "rl_grads.replay.priorities:loss_adjusted",
+        "gradient_norm": "rl_grads.replay.priorities:gradient_norm",
+        "gradient_norm_last_layer": (
+            "rl_grads.replay.priorities:gradient_norm_last_layer"
+        ),
+        "large_batch": "rl_grads.replay.priorities:large_batch",
     },
     "env": {},
 }

@@ -48,7 +48,14 @@ from rl_grads.config import (
     walk,
 )
 from rl_grads.envs.schema import Env, Wrappers
-from rl_grads.gradients.schema import SGD, Adam, Gradient, GraphClip, UpdateClip
+from rl_grads.gradients.schema import (
+    SGD,
+    Adam,
+    Gradient,
+    GraphClip,
+    PerExampleClip,
+    UpdateClip,
+)
 from rl_grads.replay.schema import Importance, Replay
 from rl_grads.td.transition import Transition
 from rl_grads.training import compilation
@@ -529,7 +536,8 @@ def _full(cls: type) -> Any:
 def _whole(agent: str, network: str, optimizer: str, **changes: Any) -> Config:
     made = _full(Config)
     made.agent = _full(SCHEMAS[f"agent/{agent}"])
-    made.agent.loss = changes.get("loss", made.agent.loss)
+    for name in {"loss", "td_gradient"} & set(changes):
+        setattr(made.agent, name, changes[name])
     if agent == "q_learning":
         made.agent.behaviour_policy.name = "softmax"
     made.network = _full(SCHEMAS[f"network/{network}"])
@@ -537,7 +545,9 @@ def _whole(agent: str, network: str, optimizer: str, **changes: Any) -> Config:
         made.network.hidden = (4,)
     made.optimizer = _full(SCHEMAS[f"optimizer/{optimizer}"])
     made.gradient = Gradient(
-        UpdateClip(changes.get("clip"), 0.125, 6.3), changes.get("inside", GraphClip())
+        UpdateClip(changes.get("clip"), 0.125, 6.3),
+        changes.get("inside", GraphClip()),
+        PerExampleClip(**changes.get("examples", {})),
     )
     return canonical(made)
 
@@ -574,9 +584,11 @@ def _learned(value: Config) -> jax.Array:
     value = anneal(value, 0.5)
     agent = _agent(value)
     batch = _batch(_shape(value), value.agent.discount)
+    in_order = schema_name(value.agent) in ("td_lambda", "n_step_td")
+    weights = None if in_order else jnp.arange(6.0)
 
     def step(state: Any, _: None) -> tuple[Any, None]:
-        return agent.update(state, batch, jnp.arange(6.0), value)[0], None
+        return agent.update(state, batch, weights, value)[0], None
 
     state, _ = jax.lax.scan(step, _start(value), length=3)
     return sum(jnp.sum(jnp.sin(x)) for x in jax.tree.leaves(state.params))
@@ -591,6 +603,10 @@ SGD_INPUTS = COMMON | _optimizer("momentum")
 ADAM_INPUTS = COMMON | _optimizer("b1", "b2", "eps", "eps_root")
 RMSPROP_INPUTS = COMMON | _optimizer("decay", "eps", "momentum")
 WEIGHTS = {f"network.initial_weights.{i}" for i in range(3)}
+SECONDARY = {
+    "agent.secondary.learning_rate_ratio",
+    "agent.secondary.regulariser",
+}
 # What an update really depends on, for each choice of the parts of an agent.
 INPUTS = [
     ("q_learning convolution adam", {}, ADAM_INPUTS | {"network.scale"}),
@@ -600,6 +616,19 @@ INPUTS = [
         RMSPROP_INPUTS | {"agent.behaviour_policy.temperature"},
     ),
     ("prediction linear sgd", {}, SGD_INPUTS | WEIGHTS),
+    ("n_step_td linear sgd", {}, SGD_INPUTS | WEIGHTS),
+    ("td_lambda linear sgd", {}, SGD_INPUTS | WEIGHTS | {"agent.trace_decay"}),
+    (
+        "prediction linear sgd",
+        {"td_gradient": "interpolate"},
+        SGD_INPUTS | WEIGHTS | {"agent.interpolation"},
+    ),
+    (
+        "prediction linear sgd",
+        {"td_gradient": "tdrc"},
+        SGD_INPUTS | WEIGHTS | SECONDARY,
+    ),
+    ("q_learning mlp adam", {"td_gradient": "qrc"}, ADAM_INPUTS | SECONDARY),
     (
         "prediction linear sgd",
         {"clip": "global_norm"},
@@ -612,6 +641,26 @@ INPUTS = [
     ),
     (
         "prediction linear sgd",
+        {"clip": "block_rms"},
+        SGD_INPUTS | WEIGHTS | {"gradient.update.max_rms"},
+    ),
+    (
+        "prediction linear sgd",
+        {"clip": "per_layer"},
+        SGD_INPUTS | WEIGHTS | {"gradient.update.max_norm"},
+    ),
+    (
+        "prediction linear sgd",
+        {"clip": "agc"},
+        SGD_INPUTS | WEIGHTS | {"gradient.update.max_ratio"},
+    ),
+    (
+        "prediction linear sgd",
+        {"clip": "autoclip"},
+        SGD_INPUTS | WEIGHTS | {"gradient.update.percentile"},
+    ),
+    (
+        "prediction linear sgd",
         {"inside": GraphClip(max_abs=0.5)},
         SGD_INPUTS | WEIGHTS | {"gradient.clip.max_abs"},
     ),
@@ -619,6 +668,16 @@ INPUTS = [
         "prediction linear sgd",
         {"inside": GraphClip(max_norm=0.5)},
         SGD_INPUTS | WEIGHTS | {"gradient.clip.max_norm"},
+    ),
+    (
+        "prediction linear sgd",
+        {"examples": {"max_norm": 0.5}},
+        SGD_INPUTS | WEIGHTS | {"gradient.per_example.max_norm"},
+    ),
+    (
+        "prediction linear sgd",
+        {"examples": {"quantile": 0.5}},
+        SGD_INPUTS | WEIGHTS | {"gradient.per_example.quantile"},
     ),
 ]
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from rl_grads.config import as_pytree
-from rl_grads.gradients import optimizers, receipts
+from rl_grads.gradients import optimizers, per_example_clip, receipts
 from rl_grads.gradients.clips import clipped_network
 from rl_grads.gradients.estimators import Estimator
 from rl_grads.td.losses import Loss
@@ -140,6 +140,7 @@ def gradient_step(
         new = apply_gradient(state, gradient, config)
         found = metrics(signals, optax.tree.norm(gradient))
         clips = receipts.of_graph(*given) | receipts.of_update(new.optimizer)
+        clips |= per_example_clip.metrics(estimator_state)
         return new, Update(signals, found | clips)
 
     return update

@@ -21,7 +21,8 @@ from rl_grads.agents.agent import (
     init_state,
 )
 from rl_grads.config import ConfigError, nearest, schema_name
-from rl_grads.gradients.estimators import Estimator, mean_gradient
+from rl_grads.gradients.estimators import Estimator
+from rl_grads.gradients.per_example_clip import default
 from rl_grads.td import directions, losses
 from rl_grads.td.transition import Transition
 
@@ -111,7 +112,7 @@ def learner(
 
     def made(config: Any) -> Estimator:
         if td_gradient.rule is None:
-            return estimator or mean_gradient()
+            return estimator or default(config)
         return gradient_td(td_gradient.rule, config, td_gradient.regularised)
 
     def init(key: jax.Array, obs: jax.Array, config: Any) -> AgentState:

@@ -50,6 +50,7 @@ def store_schemas() -> None:
     whole = OmegaConf.structured(schema.Config)
     for group in GROUPS:
         whole[group] = MISSING
+    whole.meta.optimizer = MISSING
     store = ConfigStore.instance()
     store.store(name="schema", node=whole)
     for name, cls in SCHEMAS.items():

@@ -1,6 +1,14 @@
 """The equations of TD learning: errors, losses, policies, traces, transitions."""
 
-from rl_grads.td import directions, errors, losses, policies, traces, transition
+from rl_grads.td import (
+    directions,
+    errors,
+    losses,
+    policies,
+    tidbd,
+    traces,
+    transition,
+)
 from rl_grads.td.errors import td_error
 from rl_grads.td.transition import Signals, Transition
 
@@ -12,6 +20,7 @@ __all__ = [
     "losses",
     "policies",
     "td_error",
+    "tidbd",
     "traces",
     "transition",
 ]

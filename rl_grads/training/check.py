@@ -6,12 +6,15 @@ import jax
 
 from rl_grads.config import ConfigError, nearest, schema_name
 from rl_grads.envs.environment import Environment
+from rl_grads.replay import priorities
+from rl_grads.training import health, meta_check, td_gradient_check, trace_check
 from rl_grads.training.engine import Given, make_agent
 from rl_grads.training.schema import Config
 
 # Built-in losses and the agents whose networks have the outputs that they read.
 _LOSSES = {
     "prediction": ("td",),
+    "n_step_td": ("td",),
     "q_learning": ("q_learning", "double_q_learning", "sarsa", "expected_sarsa"),
 }
 
@@ -25,9 +28,15 @@ def check(config: Config, given: Given) -> None:
     _check_lengths(config)
     _check_target(config)
     _check_loss(config)
+    _check_priority(config)
+    _check_measured(config)
     environment = _environment(config, given)
+    trace_check.check(config, environment)
+    td_gradient_check.check(config, given.agent, environment)
     if given.agent is None:
         _check_network(config, environment)
+    _check_activations(config, given, environment)
+    meta_check.check(config, Given(given.agent, environment))
 
 
 def _refuse(key: str, value: Any, expected: str) -> NoReturn:
@@ -69,6 +78,43 @@ def _check_loss(config: Config) -> None:
     if loss not in fitting:
         expected = f"a loss of agent={agent}: {', '.join(fitting)}"
         _refuse("agent.loss", loss, f"{expected}{nearest(str(loss), fitting)}")
+
+
+def _check_priority(config: Config) -> None:
+    """Update directions have a gradient of their own, none per example."""
+    needs = priorities.scheme(config).needs
+    name = getattr(config.agent, "td_gradient", "semi")
+    if needs is not None and name in ("gtd2", "tdc", "tdrc", "qrc"):
+        expected = f"one without {needs} beside agent.td_gradient={name}"
+        _refuse("replay.priority", config.replay.priority, expected)
+
+
+def _check_measured(config: Config) -> None:
+    """What is measured between stretches is measured on the replay memory."""
+    if config.replay is not None:
+        return
+    for name in ("sampling_variance", *health.SETTINGS):
+        value = getattr(config.diagnostics, name)
+        if value is not None and value is not False:
+            off = "false" if value is True else "null"
+            expected = f"{off} where replay is null: there is no memory to draw from"
+            _refuse(f"diagnostics.{name}", value, expected)
+
+
+def _check_activations(config: Config, given: Given, environment: Environment) -> None:
+    """Places inside a network are those that it announces."""
+    asked = health.asked(config.diagnostics)
+    wanted = [name for name in health.OF_ACTIVATIONS if name in asked]
+    if not wanted:
+        return
+    agent = given.agent or make_agent(config, environment)
+    if agent.activations is None:
+        value = getattr(config.diagnostics, wanted[0])
+        expected = (
+            "null: the network announces no places inside it (`sites` and `at_site`), "
+            "as network=mlp and network=convolution do"
+        )
+        _refuse(f"diagnostics.{wanted[0]}", value, expected)
 
 
 def _environment(config: Config, given: Given) -> Environment:

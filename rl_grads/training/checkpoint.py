@@ -71,17 +71,25 @@ class Checkpoints:
         )
         self._manager.save(saved.iteration, args=arguments)
 
-    def restore(self, like: Any, seeds: tuple[int, ...]) -> Saved:
-        """The newest checkpoint.
+    def iterations(self) -> list[int]:
+        """The iterations of all checkpoints that are kept, in order."""
+        return sorted(self._manager.all_steps())
+
+    def restore(
+        self, like: Any, seeds: tuple[int, ...], iteration: int | None = None
+    ) -> Saved:
+        """A checkpoint.
 
         Args:
             like: Members (without padding) of the same structure and shapes.
             seeds: Their seeds.
+            iteration: Which; None: the newest.
 
         Raises:
             ConfigError: There is none, it does not fit the config, or it is damaged.
         """
-        iteration = self._manager.latest_step()
+        if iteration is None:
+            iteration = self._manager.latest_step()
         if iteration is None:
             self._refuse("expected a run with checkpoints")
         args = self._ocp.args

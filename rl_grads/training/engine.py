@@ -12,7 +12,7 @@ from rl_grads.agents.agent import Agent
 from rl_grads.config import schema_name
 from rl_grads.envs.environment import Environment
 from rl_grads.envs.make import make as make_environment
-from rl_grads.training import evaluation, loop
+from rl_grads.training import diagnostics, evaluation, loop
 
 _MEMBERS = PartitionSpec("members")
 _SHARED = PartitionSpec()
@@ -48,12 +48,14 @@ class Engine(NamedTuple):
         warm_up: `warm_up(configs, members, time, iterations) -> members`.
         chunk: `chunk(configs, members, time, iterations) -> (members, metrics)`.
         evaluate: `evaluate(configs, members, time) -> metrics`.
+        diagnose: `diagnose(configs, members, time) -> metrics`.
     """
 
     init: Callable[..., Any]
     warm_up: Callable[..., Any]
     chunk: Callable[..., Any]
     evaluate: Callable[..., Any]
+    diagnose: Callable[..., Any]
 
 
 def parts(given: Given, config: Any) -> loop.Parts:
@@ -79,25 +81,36 @@ def engine(given: Given, mesh: jax.sharding.Mesh) -> Engine:
     def evaluate(config: Any, member: Any, time: jax.Array) -> Any:
         return evaluation.evaluate(parts(given, config), member, time, _TOGETHER)
 
+    def diagnose(config: Any, member: Any, time: jax.Array) -> Any:
+        return diagnostics.diagnose(parts(given, config), member, time)
+
     def warm_up(config: Any, member: Any, time: jax.Array, iterations: Any) -> Any:
         return loop.warm_up(parts(given, config), member, time, iterations)
 
     def chunk(config: Any, member: Any, time: jax.Array, iterations: Any) -> Any:
         return loop.chunk(parts(given, config), member, time, iterations)
 
-    spread = functools.partial(_spread, mesh)
+    spread = functools.partial(over_members, mesh)
     return Engine(
         init=jax.jit(spread(init, (0, 0))),
         evaluate=jax.jit(spread(evaluate, (0, 0, None))),
+        diagnose=jax.jit(spread(diagnose, (0, 0, None))),
         warm_up=jax.jit(spread(warm_up, (0, 0, None, None)), donate_argnums=1),
         chunk=jax.jit(spread(chunk, (0, 0, None, None)), donate_argnums=1),
     )
 
 
-def _spread(
+def over_members(
     mesh: jax.sharding.Mesh, fun: Callable[..., Any], axes: tuple[int | None, ...]
 ) -> Callable[..., Any]:
-    """Vmap over members and shard them; an argument with axis None is shared."""
+    """Vmap a function of one member over all, sharded; arguments with axis None are
+    shared.
+
+    Args:
+        mesh: The devices, see `devices.layout`.
+        fun: Of ONE member.
+        axes: 0 or None for each argument.
+    """
     return jax.shard_map(
         jax.vmap(fun, axes, axis_name=_TOGETHER),
         mesh=mesh,

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 
 from rl_grads.agents.agent import Agent
 from rl_grads.envs.chain_answers import target_model
@@ -12,6 +13,8 @@ from rl_grads.training.loop import MemberState, Parts
 
 # Folded into a member's key; no iteration has this number.
 _EVALUATION = 0xFFFFFFFF
+# States times parameters: its decomposition takes about a tenth of a second.
+_LARGEST_JACOBIAN = 1_000_000
 
 
 class _Rollout(NamedTuple):
@@ -31,7 +34,8 @@ def evaluate(
     """Metrics of the current parameters: `evaluation/...`, scalars.
 
     Control: mean return and length of greedy episodes in fresh environments.
-    Prediction: root mean square value error where the exact values are known.
+    Prediction, where the exact values are known: root mean square value error, and the
+    projected Bellman error unless states times parameters exceed a million.
 
     Args:
         parts: What the member is made of.
@@ -42,9 +46,13 @@ def evaluate(
     if parts.agent.greedy is not None:
         key = jax.random.fold_in(member.key, _EVALUATION)
         return _greedy(parts, member, jax.random.fold_in(key, time), axis)
-    if parts.environment.exact is not None:
-        return {"evaluation/rmsve": value_error(parts, member.agent.params)}
-    return {}
+    if parts.environment.exact is None:
+        return {}
+    params = member.agent.params
+    metrics = {"evaluation/rmsve": value_error(parts, params)}
+    if _jacobian_size(parts, params) > _LARGEST_JACOBIAN:
+        return metrics
+    return metrics | {"evaluation/rmspbe": projected_error(parts, params)}
 
 
 def _greedy(
@@ -114,18 +122,79 @@ def run_greedy(
     return jax.lax.while_loop(going, step, start)
 
 
+class _Exact(NamedTuple):
+    """What is known of a chain, `[S]` and `[S, S]`, in the float type of the trace."""
+
+    transition: jax.Array
+    reward: jax.Array
+    distribution: jax.Array
+    obs: jax.Array
+
+
+def _exact(parts: Parts) -> _Exact:
+    chain, dtype = parts.environment.exact, jnp.result_type(float)
+    tables = (*target_model(chain), chain.distribution, chain.features)
+    return _Exact(*(jnp.asarray(table, dtype) for table in tables))
+
+
+def _values(parts: Parts, params: Any) -> jax.Array:
+    """The agent's value of every state `[S]`; that of a terminal one is zero."""
+    estimate = jax.vmap(parts.agent.value, (None, 0))(params, _exact(parts).obs)
+    return jnp.where(parts.environment.exact.terminal, 0.0, estimate)
+
+
 def value_error(parts: Parts, params: Any) -> jax.Array:
     """RMSVE: root mean square error of the values over the on-policy distribution.
 
     Sutton & Barto 2018, eq. 9.1, against the exact values of the target policy at the
     agent's own discount.
     """
-    chain = parts.environment.exact
-    dtype = jnp.result_type(float)
-    transition, reward = (jnp.asarray(x, dtype) for x in target_model(chain))
-    system = jnp.eye(len(reward)) - parts.config.agent.discount * transition
-    exact = jnp.linalg.solve(system, reward)
-    obs = jnp.asarray(chain.features, dtype)
-    estimate = jax.vmap(parts.agent.value, (None, 0))(params, obs)
-    square = jnp.square(jnp.where(chain.terminal, 0.0, estimate - exact))
-    return jnp.sqrt(jnp.asarray(chain.distribution, dtype) @ square)
+    exact = _exact(parts)
+    discounted = parts.config.agent.discount * exact.transition
+    true = _solve(jnp.eye(len(discounted)) - discounted, exact.reward)
+    square = jnp.square(_values(parts, params) - true)
+    return jnp.sqrt(exact.distribution @ square)
+
+
+@jax.custom_batching.sequential_vmap
+def _solve(matrix: jax.Array, right: jax.Array) -> jax.Array:
+    """One system at a time: a batch of large ones on several CPU devices may hang."""
+    return jnp.linalg.solve(matrix, right)
+
+
+def projected_error(parts: Parts, params: Any) -> jax.Array:
+    """RMSPBE: root mean square of the projected Bellman error.
+
+    Sutton & Barto 2018, section 11.7, over the on-policy distribution. The projection
+    is on the span of the values' derivatives in the parameters: of the features of a
+    linear network, of the tangent space of another one (Maei et al. 2009). A network
+    that can fit every state projects nothing away. Costs a singular value
+    decomposition `[states, parameters]`.
+    """
+    exact = _exact(parts)
+    values = _values(parts, params)
+    discounted = parts.config.agent.discount * exact.transition
+    bellman = exact.reward + discounted @ values - values
+    root = jnp.sqrt(exact.distribution)
+    basis, scale, _ = jnp.linalg.svd(
+        root[:, None] * _jacobian(parts, params), full_matrices=False
+    )
+    rounding = max(basis.shape[0], scale.size) * jnp.finfo(scale.dtype).eps
+    inside = scale > rounding * jnp.max(scale)
+    return jnp.linalg.norm(jnp.where(inside, (root * bellman) @ basis, 0.0))
+
+
+def _jacobian(parts: Parts, params: Any) -> jax.Array:
+    """Derivatives of all values in all parameters, `[S, P]`."""
+    flat, unravel = ravel_pytree(params)
+
+    def values(flat: jax.Array) -> jax.Array:
+        return _values(parts, unravel(flat))
+
+    wide = flat.size > len(parts.environment.exact.terminal)
+    return (jax.jacrev if wide else jax.jacfwd)(values)(flat)
+
+
+def _jacobian_size(parts: Parts, params: Any) -> int:
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
+    return parameters * len(parts.environment.exact.terminal)

@@ -4,18 +4,20 @@ All functions here are about ONE member; `engine` vmaps and shards them. `time` 
 steps per environment. Members move in lockstep, so it is shared and never batched.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from rl_grads import config as configs
 from rl_grads.agents.agent import Agent, AgentState, Update
 from rl_grads.envs.environment import Environment
+from rl_grads.meta import online
 from rl_grads.replay import buffer, memory
-from rl_grads.replay.buffer import Experience
+from rl_grads.replay.buffer import Experience, SecondDraw
 from rl_grads.td.transition import Transition
+from rl_grads.training import meta_learning
 
 Metrics = dict[str, jax.Array]
 
@@ -39,6 +41,7 @@ class MemberState(NamedTuple):
         episodes: What is known of its episodes.
         diverged_at: Environment step of the first non-finite gradient; -1 if none.
         key: Its PRNG key; the keys of iterations are folded out of it.
+        meta: What is learned of its config; None where nothing is.
     """
 
     agent: AgentState
@@ -48,6 +51,7 @@ class MemberState(NamedTuple):
     episodes: Episodes
     diverged_at: jax.Array
     key: jax.Array
+    meta: online.MetaState | None = None
 
 
 class Parts(NamedTuple):
@@ -84,7 +88,7 @@ def init(parts: Parts, key: jax.Array) -> MemberState:
     reset = jax.vmap(parts.environment.reset)
     environment, obs = reset(jax.random.split(key_envs, num_envs))
     zeros = jnp.zeros(num_envs)
-    return MemberState(
+    member = MemberState(
         agent=parts.agent.init(key_agent, obs[0], parts.config),
         environment=environment,
         obs=obs,
@@ -93,6 +97,16 @@ def init(parts: Parts, key: jax.Array) -> MemberState:
         diverged_at=jnp.int32(-1),
         key=key,
     )
+    return member._replace(meta=_meta(parts, member))
+
+
+def _meta(parts: Parts, member: MemberState) -> online.MetaState | None:
+    meta = online.init(parts.config, member.agent)
+    if meta is None or parts.size is not None:
+        return meta
+    keys = iteration_keys(member.key, jnp.int32(0), parts.config.training)
+    new = jax.eval_shape(lambda: flat(collect(parts, member, keys)[1]))
+    return meta._replace(previous=meta_learning.first(member.agent, new))
 
 
 def _memory(parts: Parts, obs: jax.Array) -> memory.Memory | None:
@@ -144,6 +158,21 @@ def choose(
     return behaviour(key, state)
 
 
+def draw_again(
+    parts: Parts, agent: AgentState, keys: Any, obs: jax.Array, state: Any
+) -> SecondDraw | None:
+    """A second draw of action and outcome in ONE environment, where the agent needs it.
+
+    `keys` are those to act and to step of the first draw.
+    """
+    if not parts.agent.double_sampling:
+        return None
+    act, step = (jax.random.fold_in(key, 1) for key in keys)
+    action, rho = choose(parts, agent, act, obs, state)
+    out = parts.environment.step(step, state, action)[1]
+    return SecondDraw(out.reward, out.final_obs, out.terminated, rho)
+
+
 class _Acting(NamedTuple):
     """The part of a member that acting changes."""
 
@@ -159,11 +188,12 @@ def collect(
 
     def one(agent: AgentState, act: Any, step: Any, state: Any, obs: Any) -> Any:
         action, rho = choose(parts, agent, act, obs, state)
-        return action, rho, *parts.environment.step(step, state, action)
+        second = draw_again(parts, agent, (act, step), obs, state)
+        return action, rho, second, *parts.environment.step(step, state, action)
 
     def step(acting: _Acting, keys: Any) -> tuple[_Acting, Any]:
         key_act, key_step = keys
-        action, rho, state, out = jax.vmap(one, (None, 0, 0, 0, 0))(
+        action, rho, second, state, out = jax.vmap(one, (None, 0, 0, 0, 0))(
             member.agent, key_act, key_step, acting.environment, acting.obs
         )
         experience = Experience(
@@ -174,6 +204,7 @@ def collect(
             terminated=out.terminated,
             truncated=out.truncated & ~out.terminated,
             rho=rho,
+            second=second,
         )
         episodes, finished = _count(acting.episodes, experience)
         return _Acting(state, out.obs, episodes), (experience, finished)
@@ -208,15 +239,23 @@ def _count(episodes: Episodes, new: Experience) -> tuple[Episodes, Finished]:
 def transition(experience: Experience, config: Any) -> Transition:
     """What the loss sees: the discount is zero after a termination, and only there."""
     discount_t = config.agent.discount * (1 - experience.terminated)
-    return Transition(*experience[:6], discount_t=discount_t, rho=experience.rho)
+    made = Transition(*experience[:6], discount_t=discount_t, rho=experience.rho)
+    second = experience.second
+    if second is None:
+        return made
+    return made._replace(
+        r_t_alt=second.r_t,
+        s_t_alt=second.s_t,
+        discount_t_alt=config.agent.discount * (1 - second.terminated),
+        rho_alt=second.rho,
+    )
 
 
 class _Learning(NamedTuple):
     """The part of a member that learning changes."""
 
     agent: AgentState
-    tree: Any
-    largest: jax.Array | None
+    priorities: memory.Priorities | None
 
 
 def learn(
@@ -228,24 +267,51 @@ def learn(
     in order of time.
     """
     if member.memory is None or parts.size is None:
-        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), new)
-        agent, report = _update(parts, member.agent, flat, None)
+        agent, report = _update(parts, member.agent, flat(new), None)
         return member._replace(agent=agent), report.metrics
     size, stored = parts.size, member.memory
 
     def step(learning: _Learning, key: jax.Array) -> tuple[_Learning, Metrics]:
         # The ring is only read here, so it does not ride in the carry.
-        kept = stored._replace(tree=learning.tree, largest=learning.largest)
+        kept = stored._replace(priorities=learning.priorities)
         drawn = memory.sample(kept, size, time, key, parts.config)
         agent, report = _update(parts, learning.agent, drawn.experience, drawn.weights)
         kept = memory.prioritise(kept, drawn.slots, report.signals, parts.config)
-        return _Learning(agent, kept.tree, kept.largest), report.metrics
+        return _Learning(agent, kept.priorities), report.metrics
 
-    start = _Learning(member.agent, stored.tree, stored.largest)
+    start = _Learning(member.agent, stored.priorities)
     end, metrics = jax.lax.scan(step, start, keys)
-    kept = stored._replace(tree=end.tree, largest=end.largest)
+    kept = stored._replace(priorities=end.priorities)
     means = jax.tree.map(lambda x: x.mean(0), metrics)
     return member._replace(agent=end.agent, memory=kept), means
+
+
+def flat(new: Experience) -> Experience:
+    """Transitions `[T, E, ...]` as one batch."""
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), new)
+
+
+def meta_learn(
+    parts: Parts,
+    configure: Callable[[Any], Any],
+    member: MemberState,
+    time: jax.Array,
+    keys: jax.Array,
+    new: Experience,
+) -> tuple[MemberState, Metrics]:
+    """As `learn`, with outer updates of what is learned of the config.
+
+    `configure` makes the config of this moment from learned numbers.
+    """
+    assert member.meta is not None
+    the = meta_learning.Training(parts.agent, parts.config, configure, transition)
+    if member.memory is None or parts.size is None:
+        out = meta_learning.from_stream(the, member.agent, member.meta, flat(new))
+    else:
+        source = meta_learning.Replayed(member.memory, parts.size, time)
+        out = meta_learning.from_replay(the, member.agent, member.meta, source, keys)
+    member = member._replace(agent=out.agent, meta=out.meta, memory=out.memory)
+    return member, out.metrics
 
 
 def _update(
@@ -267,12 +333,16 @@ def iterate(
     """One iteration: collect, store, learn; members that stopped keep their agent."""
     training = parts.config.training
     progress = time * (training.num_envs / training.total_steps)
-    parts = parts._replace(config=configs.anneal(parts.config, progress))
+    configure = functools.partial(meta_learning.configure, parts.config, progress)
+    parts = parts._replace(config=configure(member.meta and member.meta.real))
     keys = iteration_keys(member.key, time, training)
     moved, new, finished = collect(parts, member, keys)
     moved = store(parts, moved, time, new)
     after = time + training.num_steps
-    learnt, metrics = learn(parts, moved, after, keys.learn, new)
+    update = functools.partial(learn, parts)
+    if member.meta is not None:
+        update = functools.partial(meta_learn, parts, configure)
+    learnt, metrics = update(moved, after, keys.learn, new)
     env_steps = after * training.num_envs
     return _guard(learnt, member, metrics, env_steps, training), metrics, finished
 
@@ -283,7 +353,7 @@ def store(
     """Put new transitions into the replay memory, where there is one."""
     if member.memory is None or parts.size is None:
         return member
-    kept = memory.add(member.memory, parts.size, time, new, member.obs)
+    kept = memory.add(member.memory, parts.size, time, new, member.obs, parts.config)
     return member._replace(memory=kept)
 
 
@@ -311,8 +381,8 @@ def _guard(
     if not training.nonfinite_guard and training.total_episodes is None:
         return new
     move = active & finite if training.nonfinite_guard else active
-    agent = jax.tree.map(lambda n, o: jnp.where(move, n, o), new.agent, old.agent)
-    return new._replace(agent=agent)
+    agent, meta = online.choose(move, (new.agent, new.meta), (old.agent, old.meta))
+    return new._replace(agent=agent, meta=meta)
 
 
 class _Totals(NamedTuple):
@@ -341,7 +411,10 @@ def chunk(
     end = jax.lax.fori_loop(0, iterations, step, (time, member, zeros))
     _, member, totals = end
     means = {name: value / iterations for name, value in totals.metrics.items()}
-    return member, {**means, **_episode_metrics(member, totals.finished)}
+    learned = {}
+    if member.meta is not None:
+        learned = online.metrics(parts.config, member.meta.real)
+    return member, {**means, **_episode_metrics(member, totals.finished), **learned}
 
 
 def _episode_metrics(member: MemberState, finished: Finished) -> dict[str, jax.Array]:

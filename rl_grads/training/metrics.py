@@ -15,6 +15,104 @@ class Metric(NamedTuple):
     meaning: str
 
 
+def _receipt(kind: str, what: str) -> tuple[Metric, ...]:
+    """What a clip of one kind reports, where a config asks for it."""
+    return (
+        Metric(
+            f"clip/{kind}/fraction",
+            "-",
+            f"part of the non-zero elements that the clip changed ({what}); a clip by "
+            "norm changes all or none",
+        ),
+        Metric(f"clip/{kind}/norm_before", "-", "L2 norm before the clip, mean"),
+        Metric(f"clip/{kind}/norm_after", "-", "L2 norm after the clip, mean"),
+        Metric(f"clip/{kind}/angle", "degrees", "between before and after, mean"),
+    )
+
+
+_SCHEMES = {
+    "td_error_0.6": "prioritised replay, |TD error| to the power of .6",
+    "td_error": "|TD error|",
+    "rank_0.7": "1 over the rank of |TD error|, to the power of .7",
+    "loss_adjusted_0.4": "max(|TD error|, 1) to the power of .4",
+    "gradient_norm_last_layer": "norm of the last layer's gradient",
+    "gradient_norm": "norm of the gradient",
+    "large_batch": "norm of the gradient among `replay.large_batch` batches",
+    "own": "the run's own scheme, with fresh priorities",
+    "stored": "the run's own scheme, with the priorities that its memory holds",
+}
+
+
+def _sampling_variance() -> tuple[Metric, ...]:
+    """What `diagnostics.sampling_variance` reports, raw and preconditioned."""
+    raw = "variance of the gradient over that of uniform sampling; drawn by"
+    scaled = "the same of the gradient as the optimizer scales it; drawn by"
+    of = (("sampling_variance", raw), ("sampling_variance/preconditioned", scaled))
+    return tuple(
+        Metric(f"{prefix}/{name}", "-", f"{what} {meaning}")
+        for prefix, what in of
+        for name, meaning in _SCHEMES.items()
+    )
+
+
+# Where a name ends in capitals, there is one metric for each such thing.
+_DIAGNOSTICS = (
+    Metric(
+        "diagnostics/noise_scale",
+        "transitions",
+        "simple noise scale (McCandlish et al. 2018): the batch size at which noise "
+        "and gradient are equal; inf where no gradient is to be seen "
+        "(`diagnostics.noise_scale`)",
+    ),
+    Metric(
+        "diagnostics/gradient_norm/LAYER",
+        "-",
+        "L2 norm of the mean gradient in a layer (`diagnostics.layer_norms`)",
+    ),
+    Metric(
+        "diagnostics/nonfinite_examples",
+        "-",
+        "part of the examples with a loss or gradient that is not finite; other "
+        "metrics leave them out (`diagnostics.nonfinite_examples`)",
+    ),
+    Metric(
+        "diagnostics/interference/cosine",
+        "-",
+        "mean cosine between the gradients of two examples; nan without two that are "
+        "not zero (`diagnostics.interference`)",
+    ),
+    Metric(
+        "diagnostics/interference/negative",
+        "-",
+        "part of those pairs with a negative inner product",
+    ),
+    Metric(
+        "diagnostics/interference/product",
+        "-",
+        "mean inner product of those pairs: what a step of unit size for one takes "
+        "off the loss of the other",
+    ),
+    Metric(
+        "diagnostics/update_ratio/LAYER",
+        "-",
+        "norm of an update's step over the norm of the weights, in a layer "
+        "(`diagnostics.update_ratios`)",
+    ),
+    Metric(
+        "diagnostics/dormant/PLACE",
+        "-",
+        "part of the units at a place in the network, or in `all`, that are dormant "
+        "(Sokar et al. 2023; `diagnostics.dormant_threshold`)",
+    ),
+    Metric(
+        "diagnostics/effective_rank",
+        "-",
+        "singular values that hold all but a part of the sum, of what the last layer "
+        "reads (Kumar et al. 2021); -1 where that is not finite "
+        "(`diagnostics.rank_threshold`)",
+    ),
+)
+
 METRICS = (
     Metric(
         "evaluation/return",
@@ -28,6 +126,12 @@ METRICS = (
         "reward",
         "root mean square error of the values over the on-policy distribution "
         "(prediction, where the exact values are known)",
+    ),
+    Metric(
+        "evaluation/rmspbe",
+        "reward",
+        "root mean square of the projected Bellman error (likewise, up to a million "
+        "states times parameters)",
     ),
     Metric(
         "training/return",
@@ -45,4 +149,21 @@ METRICS = (
     Metric("loss/td_error_abs", "reward", "mean absolute TD error of the batches"),
     Metric("loss/td_error_square", "reward²", "mean squared TD error of the batches"),
     Metric("gradient/norm", "-", "L2 norm of the gradient, before any clip"),
+    Metric(
+        "gradient/semi_full_cosine",
+        "-",
+        "cosine between the semi-gradient of a batch and its full gradient, 0 where "
+        "either is zero (prediction; `diagnostics.semi_full_cosine`)",
+    ),
+    *_sampling_variance(),
+    *_DIAGNOSTICS,
+    *_receipt("update", "`gradient.update`, of each update"),
+    *_receipt("graph", "`gradient.clip`, of each example at each place"),
+    *_receipt("per_example", "`gradient.per_example`, of each example's gradient"),
+    Metric(
+        "clip/per_example/bias",
+        "-",
+        "norm of what the clip of single examples takes off the mean gradient, over "
+        "the norm of that; the angle above is between the mean gradients",
+    ),
 )

@@ -14,7 +14,8 @@ def restart(
     """A saved member in the environments of a fresh one, at `time`.
 
     Its unfinished episodes are cut: in the replay memory they are truncated, and they
-    count neither as returns nor as finished. Observation statistics are kept.
+    count neither as returns nor as finished. The agent's trace, which belongs to them,
+    is forgotten. Observation statistics are kept.
     """
     memory, episodes = saved.memory, saved.episodes
     if memory is not None and parts.size is not None:
@@ -27,6 +28,7 @@ def restart(
         is_leaf=lambda node: isinstance(node, Statistics),
     )
     return saved._replace(
+        agent=saved.agent._replace(trace=fresh.agent.trace),
         environment=environment,
         obs=fresh.obs,
         memory=memory,

@@ -17,7 +17,7 @@ import numpy as np
 from rl_grads import config as configs
 from rl_grads.agents.agent import Agent
 from rl_grads.envs.environment import Environment
-from rl_grads.training import compilation, devices
+from rl_grads.training import compilation, devices, diagnostics
 from rl_grads.training.check import check
 from rl_grads.training.engine import Engine, Given, engine
 from rl_grads.training.population import Member, population, split, stack
@@ -275,6 +275,8 @@ def advance(the: Plan, snapshot: Snapshot, stop: Stop) -> tuple[Snapshot, Row]:
     )
     if stop.evaluate or _all_done(the.config, metrics):
         metrics |= the.engine.evaluate(the.configs, members, end)
+    if diagnostics.is_on(the.config):
+        metrics |= the.engine.diagnose(the.configs, members, end)
     count = len(the.members)
     row = {name: np.asarray(value)[:count] for name, value in metrics.items()}
     env_steps = stop.iteration * steps_per_iteration(the.config)

@@ -5,7 +5,9 @@ from typing import Any
 from rl_grads.agents.schema import MLP, QLearning
 from rl_grads.config import at_least, config, group, one_of, setting
 from rl_grads.envs.schema import Env
+from rl_grads.gradients.diagnostics_schema import Diagnostics
 from rl_grads.gradients.schema import Adam, Gradient
+from rl_grads.meta.schema import Meta
 from rl_grads.replay.schema import Replay
 from rl_grads.tracking.schema import Tracking
 
@@ -75,6 +77,8 @@ class Config:
     env: Env = group(Env, "the environment")
     optimizer: Any = group(Adam, "the optimizer")
     gradient: Gradient = group(Gradient, "what happens to the gradient")
+    diagnostics: Diagnostics = group(Diagnostics, "what a run measures of itself")
+    meta: Meta = group(Meta, "what is learned of the config itself")
     replay: Replay | None = group(Replay, "replay memory; null: learn online")
     training: Training = group(Training, "length and shape of training")
     evaluation: Evaluation = group(Evaluation, "evaluation")

@@ -10,10 +10,16 @@ from rl_grads.training.schema import Config
 # Their equations have no place for a target network: the value that bootstraps is the
 # one that learns. (QRC has one in its authors' code.)
 _WITHOUT_TARGET = ("full", "interpolate", "residual", "gtd2", "tdc", "tdrc")
-# They need forward mode, which does not pass a clip inside the graph.
+# They need forward mode, which does not pass a clip inside the graph, and have no
+# gradients of single examples to clip.
 _FORWARD = ("gtd2", "tdc", "tdrc", "qrc")
 _TARGET = ("agent.target.period", "agent.target.polyak")
-_CLIP = ("gradient.clip.max_abs", "gradient.clip.max_norm")
+_CLIP = (
+    "gradient.clip.max_abs",
+    "gradient.clip.max_norm",
+    "gradient.per_example.max_norm",
+    "gradient.per_example.quantile",
+)
 
 
 def check(config: Config, agent: Agent | None, environment: Environment) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from rl_grads.cli.main import COMMANDS
+
 # The command line, the key and value that the message must name, and more of it: what
 # was expected and the nearest valid name where there is one.
 CASES = [
@@ -89,6 +91,57 @@ CASES = [
         "training.updates_per_iteration=2",
         "1 where replay is null",
     ),
+    # Replay.
+    ("replay.exponent=-1", "replay.exponent=-1.0", "a number in [0, inf)"),
+    ("replay.importance.exponent=-1", "importance.exponent=-1.0", "[0, inf)"),
+    ("replay.importance.normalise=maximum", "normalise='maximum'", "max, mean, none"),
+    ("replay.large_batch=0", "replay.large_batch=0", "an integer in [1, inf)"),
+    ("replay=perr", "replay", "'per'"),
+    (
+        "experiment=random_walk diagnostics.sampling_variance=true",
+        "diagnostics.sampling_variance=True",
+        "false where replay is null",
+    ),
+    (
+        "agent=prediction agent.td_gradient=tdc replay=gradient_norm_last_layer",
+        "replay.priority='gradient_norm_last_layer'",
+        "agent.td_gradient=tdc",
+    ),
+    # What a TD gradient needs.
+    ("agent.td_gradient=gtd2", "agent.td_gradient='gtd2'", "full, interpolate, qrc"),
+    ("agent=prediction agent.td_gradient=tdcc", "td_gradient='tdcc'", "'tdc'"),
+    (
+        "agent=prediction agent.td_gradient=residual",
+        "agent.td_gradient=residual",
+        "env=chain/NAME",
+        "gymnax/CartPole-v1",
+    ),
+    (
+        "agent=prediction agent.td_gradient=residual env=chain/baird",
+        "replay=buffer",
+        "null",
+        "td_gradient=residual",
+    ),
+    (
+        "agent=prediction agent.td_gradient=emphatic",
+        "replay=buffer",
+        "null",
+        "td_gradient=emphatic",
+    ),
+    (
+        "agent.td_gradient=full agent.target.polyak=0.25",
+        "agent.target.polyak=0.25",
+        "null",
+        "td_gradient=full",
+    ),
+    (
+        "agent=prediction agent.td_gradient=tdc gradient.clip.max_abs=2",
+        "gradient.clip.max_abs=2.0",
+        "null",
+        "td_gradient=tdc",
+    ),
+    ("agent.interpolation=2", "agent.interpolation=2.0", "a number in [0, 1]"),
+    ("agent.secondary.regulariser=-1", "regulariser=-1.0", "[0, inf)"),
     # The command line itself.
     ("agent.discount", "agent.discount", "KEY=VALUE"),
     ("agent.discount=[1", "agent.discount=[1", "KEY=VALUE"),
@@ -130,7 +183,8 @@ def test_the_message_of_a_key_in_full(command):
     err = command("train", "agent.discont=0.9").err
     assert err == (
         "rl-grads train: agent.discont=0.9: expected a key of agent (loss, discount, "
-        "target, behaviour_policy); did you mean 'agent.discount'?\n"
+        "target, behaviour_policy, td_gradient, interpolation, secondary); did you mean "
+        "'agent.discount'?\n"
     )
 
 
@@ -143,10 +197,8 @@ def test_the_message_of_a_value_in_full(command):
 def test_unknown_command(command):
     status, _, err = command("trian")
     assert status == 2
-    assert err == (
-        "rl-grads trian: expected one of train, dashboard, keys; did you mean "
-        "'train'?\n"
-    )
+    expected = f"expected one of {', '.join(COMMANDS)}; did you mean 'train'?"
+    assert err == f"rl-grads trian: {expected}\n"
 
 
 def test_what_training_itself_refuses_is_one_message(train, home):

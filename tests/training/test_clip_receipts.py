@@ -1,9 +1,11 @@
-"""A training run logs what its clips did, and nothing of clips that it does not have."""
+"""A training run logs what its clips did, and nothing of clips that are not there."""
 
 import numpy as np
 import pytest
 
 import rl_grads as rg
+from rl_grads.agents.schema import Linear, NStepTD, TDLambda
+from rl_grads.gradients.schema import SGD
 from rl_grads.training.metrics import METRICS
 
 ENV = "gymnax/CartPole-v1"
@@ -49,3 +51,19 @@ def test_only_clips_that_are_there_report(tiny, keys):
     result = rg.train(env=ENV, members=rg.population(tiny(keys)), total_steps=60)
     kinds = {name.split("/")[1] for name in clip_metrics(result)}
     assert kinds == ({"graph"} if keys else set())
+
+
+@pytest.mark.parametrize("agent", [NStepTD(n_step=2), TDLambda()])
+def test_agents_that_learn_in_order_report_too(agent):
+    config = rg.Config(agent=agent, network=Linear(0.5), optimizer=SGD(), replay=None)
+    settings = {
+        "env.id": "chain/random_walk",
+        "gradient.update.clip": "global_norm",
+        "gradient.update.max_norm": 1e-3,
+        "training.total_steps": 40,
+        "evaluation.interval": None,
+    }
+    found = rg.train(members=rg.population(rg.replace(config, settings))).final()
+    before, after = found["clip/update/norm_before"], found["clip/update/norm_after"]
+    np.testing.assert_allclose(before, found["gradient/norm"], rtol=1e-5)
+    assert np.all((after > 0) & (after <= 1.001e-3) & (after < before))

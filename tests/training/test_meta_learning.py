@@ -61,11 +61,17 @@ def train(config, seeds=(0, 1)):
     [
         ({}, {"steps": 2}),
         ({"replay.priority": "td_error"}, {"steps": 1}),
-        ({}, {"steps": 2, "estimator": "forward"}),
-        ({}, {"steps": 1, "estimator": "bootstrapped", "target_steps": 1}),
-        ({}, {"steps": 4, "estimator": "persistent_evolution", "particles": 2}),
-        (ONLINE, {}),
         (ONLINE, {"estimator": "forward", "trace_decay": 0.9}),
+        pytest.param(ONLINE, {}, marks=pytest.mark.slow),
+        *(
+            pytest.param({}, {"estimator": name} | more, marks=pytest.mark.slow)
+            for name, more in (
+                ("forward", {"steps": 2}),
+                ("truncated", {"steps": 4, "window": 2}),
+                ("bootstrapped", {"target_steps": 1}),
+                ("persistent_evolution", {"steps": 4, "particles": 2}),
+            )
+        ),
     ],
 )
 def test_the_inner_updates_are_those_of_ordinary_training(changes, meta):
@@ -99,10 +105,13 @@ def test_members_learn_their_own_numbers():
     assert np.all((discounts > 0) & (discounts < 1))
 
 
-@pytest.mark.parametrize("changes", [{}, ONLINE])
+MANY = {"training.num_envs": 16, "training.total_steps": 16_000}
+
+
+@pytest.mark.parametrize("changes", [{}, ONLINE | MANY])
 def test_a_step_size_far_too_small_grows(changes):
     config = walk(
-        {RATE: 1e-3, "training.total_steps": 2000} | changes,
+        {"training.total_steps": 2000} | changes | {RATE: 1e-3},
         learn=(RATE,),
         optimizer=Adam(learning_rate=0.02),
         outer_discount=1.0,
@@ -129,7 +138,7 @@ def test_a_member_that_diverges_says_when_and_the_others_go_on():
     assert np.all(np.isfinite(found.params[0]["w"]))
 
 
-# ------------------------------------------------------------------- numbers in a config
+# ----------------------------------------------------------------- numbers of a config
 
 
 def test_a_learned_step_size_multiplies_its_schedule():
@@ -238,7 +247,7 @@ def test_what_does_not_fit_is_refused(changes, message):
 
 def test_an_edge_is_refused():
     config = walk({"agent.discount": 1.0}, learn=("agent.discount",))
-    with pytest.raises(ConfigError, match="the nearest is 0.999999"):
+    with pytest.raises(ConfigError, match=r"the nearest is 0\.999999"):
         check(config, Given(None, None))
 
 

@@ -1,0 +1,110 @@
+"""One step size per weight, learned: IDBD, TIDBD and the general mechanism.
+
+    python -m experiments.meta_step_size FOLDER [--seeds 10]
+
+The tracking task of Sutton (1992), and a 19-state walk with inputs that say nothing.
+Prints errors over the last 10,000 of 30,000 steps as tables, and draws them. A few
+minutes on two cores.
+"""
+
+import argparse
+import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from rl_grads.analysis import plots
+from rl_grads.cli import few_shot
+from rl_grads.training import step_sizes
+from rl_grads.training.step_sizes import Setting, Study
+
+
+class Plan(NamedTuple):
+    """What is measured: fixed step sizes, and learned ones that begin at `start`."""
+
+    study: Study
+    y: plots.Axis
+    fixed: Sequence[float]
+    start: float
+    meta: Sequence[float]
+
+
+PLANS = {
+    "tracking": Plan(
+        step_sizes.TRACKING,
+        plots.Axis("mean squared error"),
+        (0.01, 0.02, 0.03, 0.035, 0.04, 0.05),
+        0.05,
+        (0.001, 0.002, 0.003, 0.005, 0.007, 0.01),
+    ),
+    "walk": Plan(
+        step_sizes.WALK,
+        plots.Axis("mean squared value error", log=True),
+        (0.01, 0.02, 0.03, 0.04, 0.045, 0.05),
+        0.02,
+        (0.1, 0.2, 0.5, 1.0, 2.0, 5.0),
+    ),
+}
+METHODS = {
+    "IDBD, TIDBD": step_sizes.by_tidbd,
+    "meta-gradient": step_sizes.by_meta_gradient,
+}
+
+
+def fixed(plan: Plan, seeds: int) -> list[plots.Point]:
+    """Errors of step sizes that stay."""
+    zeros = np.zeros(len(plan.fixed))
+    setting = Setting(np.array(plan.fixed), zeros, zeros)
+    found = step_sizes.measure(plan.study, step_sizes.by_tidbd, setting, seeds)
+    return _points("fixed", plan.fixed, found)
+
+
+def learned(plan: Plan, seeds: int) -> list[plots.Point]:
+    """Errors of step sizes that are learned, by method and meta step size."""
+    zeros = np.zeros(len(plan.meta))
+    setting = Setting(zeros + plan.start, np.array(plan.meta), zeros)
+    points = []
+    for name, method in METHODS.items():
+        found = step_sizes.measure(plan.study, method, setting, seeds)
+        points += _points(name, plan.meta, found)
+    return points
+
+
+def _points(
+    name: str, numbers: Sequence[float], found: step_sizes.Outcome
+) -> list[plots.Point]:
+    errors = np.asarray(found.error, float)
+    return [plots.Point(x, name, e) for x, e in zip(numbers, errors, strict=True)]
+
+
+def table(points: list[plots.Point]) -> str:
+    """Means over seeds with their intervals, in Markdown."""
+    rows = [f"| {p.line} | {p.x:g} | {few_shot.cell(p.values)} |" for p in points]
+    return "\n".join(["| method | number | error |", "|---|---|---|", *rows])
+
+
+def main() -> None:
+    """Measure, print the tables and write the pictures."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("--seeds", type=int, default=10)
+    arguments = parser.parse_args()
+    for name, plan in PLANS.items():
+        kept, moved = fixed(plan, arguments.seeds), learned(plan, arguments.seeds)
+        print(f"{name}\n\n{table(kept + moved)}\n", flush=True)
+        spread = (plan.meta[0], plan.meta[-1])
+        best = min(kept, key=lambda p: np.nan_to_num(np.mean(p.values), nan=np.inf))
+        ends = [best._replace(x=x, line=f"fixed, {best.x:g}") for x in spread]
+        figure = plots.sensitivity(
+            ends + moved,
+            plots.Axis("meta step size"),
+            plan.y,
+            ceiling=1.5 * float(np.mean(best.values)),
+        )
+        picture = arguments.folder / f"meta_step_size_{name}.png"
+        figure.savefig(picture, dpi=90, metadata={"Software": None})
+
+
+if __name__ == "__main__":
+    main()

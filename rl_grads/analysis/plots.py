@@ -1,0 +1,312 @@
+"""Figures from numbers: learning curves and sensitivities, as PNG and as PDF.
+
+Everything takes arrays and gives a matplotlib `Figure`, without pyplot's global state.
+"""
+
+import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from rl_grads.analysis.statistics import interval, iqm, mean
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_SIZE = (6.4, 3.8)  # Inches.
+_DPI = 130
+_SHORT = 24  # Characters of a label.
+# Wide enough on the axis that a logarithm shows more.
+_WIDE = 10.0
+
+
+class Line(NamedTuple):
+    """A line of a figure.
+
+    Attributes:
+        label: What the legend calls it.
+        x: Where, `[n]`.
+        y: Values, `[n]`; nan leaves a gap.
+        low: Lower edge of a band around it, `[n]`, or None.
+        high: Upper edge.
+        style: Matplotlib's name of its style; `"--"` for what is not measured.
+    """
+
+    label: str
+    x: Any
+    y: Any
+    low: Any = None
+    high: Any = None
+    style: str = "-"
+
+
+class Axis(NamedTuple):
+    """An axis: its name, whether its scale is logarithmic, and its limits."""
+
+    label: str
+    log: bool = False
+    low: float | None = None
+    high: float | None = None
+
+
+def lines(
+    given: Sequence[Line],
+    x: Axis,
+    y: Axis,
+    *,
+    title: str | None = None,
+    marker: str | None = None,
+) -> "Figure":
+    """Several lines in one figure, with a legend.
+
+    Args:
+        given: The lines.
+        x: The horizontal axis.
+        y: The vertical axis.
+        title: Stands above.
+        marker: Matplotlib's name of a marker at each value.
+
+    Example:
+        >>> figure = lines([Line("a", [0, 1], [2, 3])], Axis("x"), Axis("y"))
+        >>> figure.axes[0].get_ylabel()
+        'y'
+    """
+    figure, axes = _figure(x, y, title)
+    for line in given:
+        _draw(axes, line, marker)
+    axes.set_xlim(x.low, x.high)
+    axes.set_ylim(y.low, y.high)
+    _legend(axes)
+    return figure
+
+
+class Series(NamedTuple):
+    """A metric of one run over training.
+
+    Attributes:
+        label: What the legend calls the run.
+        steps: Environment steps, `[time]`.
+        values: `[members, time]`; nan where nothing was measured.
+    """
+
+    label: str
+    steps: Any
+    values: Any
+
+
+def curves(runs: Sequence[Series], metric: str, *, log_y: bool = False) -> "Figure":
+    """A metric over training: interquartile means over members.
+
+    One run is drawn with all its members, several with a line for each run. Steps at
+    which nothing was measured are left out.
+
+    Args:
+        runs: One or more runs.
+        metric: Its name.
+        log_y: Make the vertical scale logarithmic.
+
+    Raises:
+        ValueError: There is no run, or values are not `[members, time]`.
+
+    Example:
+        >>> figure = curves([Series("a", [10, 20], [[0.0, 1.0], [2.0, 3.0]])], "loss")
+        >>> [float(y) for y in figure.axes[0].lines[-1].get_ydata()]
+        [1.0, 2.0]
+    """
+    if not runs:
+        raise ValueError("runs: expected at least one")
+    seen = [_measured(run) for run in runs]
+    x, y = Axis("environment steps per member"), Axis(metric, log_y)
+    means = [Line(run.label, run.steps, iqm(run.values.T)) for run in seen]
+    if len(seen) > 1:
+        return lines(means, x, y, title="interquartile means over members")
+    count = len(seen[0].values)
+    title = f"{count} members (thin) and their interquartile mean"
+    figure, axes = _figure(x, y, title)
+    axes.plot(seen[0].steps, seen[0].values.T, color="#9ab", linewidth=0.8)
+    axes.plot(means[0].x, means[0].y, color="#146", linewidth=2.2)
+    return figure
+
+
+def _measured(run: Series) -> Series:
+    steps, values = np.asarray(run.steps), np.asarray(run.values, float)
+    if values.ndim != 2 or values.shape[1:] != steps.shape:
+        raise ValueError(
+            f"values: expected [members, {steps.size}], got the shape {values.shape}"
+        )
+    measured = ~np.isnan(values).all(0)
+    return Series(run.label, steps[measured], values[:, measured])
+
+
+# ------------------------------------------------------------------------- sensitivity
+
+
+class Point(NamedTuple):
+    """A point of a sweep.
+
+    Attributes:
+        x: The swept number.
+        line: Which line it belongs to.
+        values: The final metric of every member, `[members]`.
+        diverged: Whether a member diverged in training.
+    """
+
+    x: float
+    line: str
+    values: Any
+    diverged: bool = False
+
+
+def sweep_points(
+    x: Sequence[float], lines: Sequence[str], values: Any, diverged: Sequence[bool]
+) -> list[Point]:
+    """The points of a sweep from its members, those with equal `x` and line together.
+
+    Args:
+        x: The swept number of each member.
+        lines: The line of each member.
+        values: The final metric of each member, `[members]`.
+        diverged: Whether each member diverged.
+
+    Example:
+        >>> sweep_points([1.0, 1.0], ["a", "a"], [3.0, 5.0], [False, True])
+        [Point(x=1.0, line='a', values=[3.0, 5.0], diverged=True)]
+    """
+    places: dict[tuple[float, str], list[int]] = {}
+    for index, place in enumerate(zip(x, lines, strict=True)):
+        places.setdefault(place, []).append(index)
+    return [
+        Point(*place, [float(values[i]) for i in own], any(diverged[i] for i in own))
+        for place, own in places.items()
+    ]
+
+
+def sensitivity(
+    points: Sequence[Point],
+    x: Axis,
+    y: Axis,
+    *,
+    ceiling: float | None = None,
+) -> "Figure":
+    """A final metric over a number that was swept, a line for each method.
+
+    Means over members with 95 % bootstrap intervals. Points that diverged, with a
+    value that is not finite, or above the ceiling, stand on it as crosses.
+
+    Args:
+        points: Those of one line need not be sorted.
+        x: The swept number; `log` is set where all are positive and far apart.
+        y: The metric.
+        ceiling: Highest value shown; by default the highest of all intervals.
+
+    Raises:
+        ValueError: There are no points.
+
+    Example:
+        >>> points = [Point(0.1, "td", [1.0, 2.0]), Point(0.2, "td", [9.0], True)]
+        >>> figure = sensitivity(points, Axis("step size"), Axis("error"))
+        >>> [float(height) for height in figure.axes[0].lines[0].get_ydata()]
+        [1.5, 1.5]
+    """
+    if not points:
+        raise ValueError("points: expected at least one")
+    limit = _ceiling(points) if ceiling is None else ceiling
+    where = np.array([p.x for p in points], float)
+    wide = bool((where > 0).all() and where.max() >= _WIDE * where.min())
+    figure, axes = _figure(x._replace(log=x.log or wide), y, None)
+    for label in dict.fromkeys(p.line for p in points):
+        own = sorted((p for p in points if p.line == label), key=lambda p: p.x)
+        color = _draw(axes, _sensitivity_line(label, own, limit), "o")
+        lost = [p.x for p in own if _is_lost(p, limit)]
+        axes.plot(lost, [limit] * len(lost), "x", color=color, markersize=9, mew=2)
+    axes.axhline(limit, color="0.6", linewidth=0.8, linestyle=":")
+    _legend(axes)
+    return figure
+
+
+def _ceiling(points: Sequence[Point]) -> float:
+    """The highest interval of the points that did not diverge; 1 if all did."""
+    kept = [p.values for p in points if not _is_lost(p, np.inf)]
+    tops = [interval(values, mean).high or float(mean(values)) for values in kept]
+    return max(tops, default=1.0)
+
+
+def _is_lost(point: Point, limit: float) -> bool:
+    """Whether a point diverged or lies above the ceiling."""
+    return point.diverged or not float(mean(point.values)) <= limit
+
+
+def _sensitivity_line(label: str, points: Sequence[Point], limit: float) -> Line:
+    """Means, those of lost points at the ceiling, with their intervals."""
+    lost = np.array([_is_lost(p, limit) for p in points])
+    heights = np.where(lost, limit, [float(mean(p.values)) for p in points])
+    ends = [interval(p.values, mean)[:2] for p in points]
+    low, high = np.array(ends, float).T
+    return Line(
+        label=label,
+        x=np.array([p.x for p in points], float),
+        y=heights,
+        low=np.where(lost, np.nan, low),
+        high=np.where(lost, np.nan, np.minimum(high, limit)),
+    )
+
+
+# ------------------------------------------------------------------------------- files
+
+
+def save(figure: "Figure", stem: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
+    """Write `STEM.png` and `STEM.pdf`; equal figures give equal files.
+
+    Args:
+        figure: What to draw.
+        stem: Path without an ending; its folder is made.
+
+    Returns:
+        The two paths.
+    """
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    png, pdf = (stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "pdf"))
+    figure.savefig(png, dpi=_DPI, metadata={"Software": None})
+    figure.savefig(pdf, metadata={"CreationDate": None})
+    return png, pdf
+
+
+# ----------------------------------------------------------------------------- details
+
+
+def _figure(x: Axis, y: Axis, title: str | None) -> tuple["Figure", "Axes"]:
+    """An empty figure in the house's look."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=_SIZE, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_xlabel(x.label)
+    axes.set_ylabel(y.label)
+    axes.set_xscale("log" if x.log else "linear")
+    axes.set_yscale("log" if y.log else "linear")
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    if title:
+        axes.set_title(title, fontsize="medium")
+    return figure, axes
+
+
+def _legend(axes: "Axes") -> None:
+    """A legend beside the axes where its labels are short, else within."""
+    style: dict[str, Any] = {"frameon": False, "fontsize": "small"}
+    if max(len(str(one.get_label())) for one in axes.lines) <= _SHORT:
+        style |= {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
+    axes.legend(**style)
+
+
+def _draw(axes: "Axes", line: Line, marker: str | None) -> str:
+    """Draw a line and its band, and return its colour."""
+    (drawn,) = axes.plot(
+        line.x, line.y, line.style, label=line.label, marker=marker, markersize=4
+    )
+    color = drawn.get_color()
+    if line.low is not None:
+        axes.fill_between(line.x, line.low, line.high, color=color, alpha=0.2, lw=0)
+    return color

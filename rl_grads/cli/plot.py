@@ -1,0 +1,180 @@
+"""`rl-grads plot`: figures of a run or a sweep, as PNG and as PDF."""
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rl_grads.cli import errors, results
+from rl_grads.cli.results import Point
+from rl_grads.config import ConfigError
+
+# Keys in which points may differ and still be one: their members are pooled.
+_POOLED = ("seed", "seeds")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Draw one figure and say where it lies.
+
+    Args:
+        argv: Arguments after `rl-grads plot`.
+
+    Returns:
+        The exit status: 2 for bad input, with one message.
+    """
+    options = _parser().parse_args(list(argv))
+    return errors.guard("rl-grads plot", argv, lambda _: _main(options))
+
+
+def _main(options: argparse.Namespace) -> None:
+    from rl_grads.analysis import plots
+
+    figure = options.draw(options)
+    stem = options.to or options.run / options.figure
+    try:
+        written = plots.save(figure, stem)
+    except OSError as error:
+        expected = f"expected a path that can be written ({error.strerror})"
+        raise ConfigError(f"--to={stem}: {expected}") from error
+    print("\n".join(str(path) for path in written))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="rl-grads plot", description="Draw a figure of a run or a sweep."
+    )
+    figures = parser.add_subparsers(dest="figure", required=True, metavar="FIGURE")
+    curves = figures.add_parser(
+        "curves", help="a metric over training; of a sweep, a line for each point"
+    )
+    curves.set_defaults(draw=_curves)
+    sensitivity = figures.add_parser(
+        "sensitivity", help="the final metric over a key that was swept"
+    )
+    sensitivity.set_defaults(draw=_sensitivity)
+    sensitivity.add_argument("--x", required=True, metavar="KEY", help="swept number")
+    sensitivity.add_argument("--lines", metavar="KEY", help="key with a line per value")
+    sensitivity.add_argument(
+        "--ceiling",
+        type=float,
+        metavar="VALUE",
+        help="highest value shown; points above it, and those that diverged, stand on "
+        "it (default: the highest of all intervals)",
+    )
+    for one in (curves, sensitivity):
+        _common(one)
+    return parser
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "run", type=pathlib.Path, metavar="RUN", help="folder of the run or sweep"
+    )
+    parser.add_argument(
+        "--metric", help="default: evaluation/return or evaluation/rmsve"
+    )
+    parser.add_argument(
+        "--to",
+        type=pathlib.Path,
+        metavar="STEM",
+        help="write STEM.png and STEM.pdf (default: into RUN)",
+    )
+    parser.add_argument(
+        "--log-y", action="store_true", help="logarithmic vertical scale"
+    )
+
+
+# ----------------------------------------------------------------------------- figures
+
+
+def _curves(options: argparse.Namespace) -> Any:
+    """One run with all its members, or a line for each point of a sweep."""
+    from rl_grads.analysis import plots
+
+    found = results.points(options.run)
+    logged = [results.logged(point) for point in found]
+    known = list(dict.fromkeys(name for one in logged for name in one.metrics))
+    metric = results.choose_metric(options.metric, known, options.run)
+    keys = _differing(found)
+    series = [
+        plots.Series(_label(point, keys), one.steps, one.metrics[metric])
+        for point, one in zip(found, logged, strict=True)
+        if metric in one.metrics
+    ]
+    return plots.curves(series, metric, log_y=options.log_y)
+
+
+def _sensitivity(options: argparse.Namespace) -> Any:
+    """The final metric of a sweep's points over one of their settings."""
+    from rl_grads.analysis import plots
+
+    found = _finished(results.points(options.run))
+    known = [n for n in found[0].metrics() if all(n in p.metrics() for p in found)]
+    metric = results.choose_metric(options.metric, known, options.run)
+    _check_explained(found, options)
+    pooled: dict[tuple[float, str], list[Point]] = {}
+    for point in found:
+        line = "" if options.lines is None else _line(point, options.lines)
+        pooled.setdefault((_number(point, options.x), line), []).append(point)
+    made = [
+        plots.Point(
+            x=x,
+            line=line or metric,
+            values=[v for point in alike for v in point.final(metric)],
+            diverged=any(point.summary["status"] == "diverged" for point in alike),
+        )
+        for (x, line), alike in pooled.items()
+    ]
+    x, y = plots.Axis(options.x), plots.Axis(metric, options.log_y)
+    return plots.sensitivity(made, x, y, ceiling=options.ceiling)
+
+
+def _line(point: Point, key: str) -> str:
+    return f"{key}={results.setting(point, '--lines', key)}"
+
+
+def _number(point: Point, key: str) -> float:
+    value = results.setting(point, "--x", key)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        expected = f"expected a key with numbers, {point.directory} has {value!r}"
+        raise ConfigError(f"--x={key}: {expected}")
+    return float(value)
+
+
+def _finished(found: Sequence[Point]) -> list[Point]:
+    """The points with a summary; says which have none."""
+    finished = [point for point in found if point.summary]
+    for point in found:
+        if not point.summary:
+            told = f"rl-grads plot: {point.directory} has not finished, left out"
+            print(told, file=sys.stderr)
+    if len(finished) < 2:
+        expected = "expected a sweep with two finished points (rl-grads train -m)"
+        raise ConfigError(f"{found[0].directory.parent}: {expected}")
+    return finished
+
+
+def _check_explained(found: Sequence[Point], options: argparse.Namespace) -> None:
+    """Refuse points that differ in a key which the figure does not show."""
+    shown = [options.x] if options.lines is None else [options.x, options.lines]
+    for option, key in zip(("--x", "--lines"), shown, strict=False):
+        results.setting(found[0], option, key)
+    for key in _differing(found):
+        if key not in shown:
+            raise ConfigError(
+                f"{options.run}: points differ in {key} as well; expected it in --lines"
+            )
+
+
+def _differing(found: Sequence[Point]) -> list[str]:
+    """Keys in which points differ, but for their seeds, and those below such a key."""
+    keys = dict.fromkeys(key for point in found for key in point.settings)
+    values = {key: {str(p.settings.get(key)) for p in found} for key in keys}
+    apart = [key for key in keys if len(values[key]) > 1 and key not in _POOLED]
+    return [k for k in apart if not any(k.startswith(f"{other}.") for other in apart)]
+
+
+def _label(point: Point, keys: Sequence[str]) -> str:
+    told = [f"{key}={point.settings[key]}" for key in keys if key in point.settings]
+    return ", ".join(told) or point.directory.name

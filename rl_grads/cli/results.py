@@ -1,0 +1,150 @@
+"""What a run or a sweep has left in its folder."""
+
+import json
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from rl_grads.config import ConfigError, nearest
+from rl_grads.tracking.files import LABELS, read_rows
+
+_ROWS = "metrics.jsonl"
+_PREFERRED = ("evaluation/return", "evaluation/rmsve")
+
+
+class Point(NamedTuple):
+    """A run, or one point of a sweep.
+
+    Attributes:
+        directory: Its folder.
+        settings: Dotted key to value; also the choice of each group, by its name.
+        summary: What `summary.json` holds; empty where the run has not finished.
+    """
+
+    directory: pathlib.Path
+    settings: Mapping[str, Any]
+    summary: Mapping[str, Any]
+
+    def metrics(self) -> list[str]:
+        """Names of the metrics in the summary."""
+        return [
+            n for n, v in self.summary.items() if isinstance(v, dict) and "iqm" in v
+        ]
+
+    def final(self, metric: str) -> np.ndarray:
+        """The final values of a metric, `[members]`."""
+        members = self.summary[metric]["members"]
+        return np.array([np.nan if v is None else float(v) for v in members])
+
+
+def points(directory: pathlib.Path) -> list[Point]:
+    """The points of a sweep in order of their numbers; of a run, the run itself.
+
+    Raises:
+        ConfigError: There is no such folder, or no run in it.
+    """
+    if not directory.is_dir():
+        hint = nearest(str(directory), _known_runs(directory))
+        raise ConfigError(f"{directory}: expected the folder of a run or sweep{hint}")
+    numbered = [p for p in directory.iterdir() if p.name.isdigit()]
+    places = [directory, *sorted(numbered, key=lambda p: int(p.name))]
+    found = [_read(place) for place in places if (place / _ROWS).is_file()]
+    if not found:
+        raise ConfigError(f"{directory}: expected a run or a sweep, with {_ROWS}")
+    return found
+
+
+def _known_runs(missing: pathlib.Path) -> Iterable[str]:
+    """Folders that look like runs and sweeps: in their usual places, and beside it."""
+    usual = [p for top in ("runs", "sweeps") for p in pathlib.Path(top).glob("*/*")]
+    beside = missing.parent.iterdir() if missing.parent.is_dir() else ()
+    return [str(p) for p in (*usual, *beside) if p.is_dir()]
+
+
+def _read(directory: pathlib.Path) -> Point:
+    path, settings = directory / "summary.json", {}
+    summary = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if (directory / ".hydra" / "config.yaml").is_file():
+        settings |= _flat(_load(directory / ".hydra" / "config.yaml"), "")
+        hydra = _load(directory / ".hydra" / "hydra.yaml")["hydra"]
+        choices = hydra["runtime"]["choices"]
+        settings |= {k: v for k, v in choices.items() if "hydra" not in k}
+    return Point(directory, settings, summary)
+
+
+def _load(path: pathlib.Path) -> Any:
+    return OmegaConf.to_container(OmegaConf.load(path))
+
+
+def _flat(node: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Dotted key to value."""
+    found: dict[str, Any] = {}
+    for key, value in node.items():
+        inside = isinstance(value, dict)
+        found |= (
+            _flat(value, f"{prefix}{key}.") if inside else {f"{prefix}{key}": value}
+        )
+    return found
+
+
+def choose_metric(asked: str | None, known: list[str], directory: pathlib.Path) -> str:
+    """The metric that was asked for; by default the evaluation of what was learned.
+
+    Raises:
+        ConfigError: It was not logged; the message names the nearest.
+    """
+    if asked is None:
+        return next((name for name in _PREFERRED if name in known), known[0])
+    if asked not in known:
+        expected = f"expected a metric of {directory} ({', '.join(known)})"
+        raise ConfigError(f"--metric={asked}: {expected}{nearest(asked, known)}")
+    return asked
+
+
+class Logged(NamedTuple):
+    """The rows of a run: `steps [time]`, and each metric `[members, time]`."""
+
+    steps: np.ndarray
+    metrics: Mapping[str, np.ndarray]
+
+
+def logged(point: Point) -> Logged:
+    """What a run has logged, nan where it was not measured.
+
+    Raises:
+        ConfigError: Nothing yet.
+    """
+    groups = list(read_rows(point.directory / _ROWS))
+    names = dict.fromkeys(name for group in groups for row in group for name in row)
+    if not groups:
+        raise ConfigError(f"{point.directory}: expected rows in {_ROWS}")
+    columns = {
+        name: [[row.get(name, np.nan) for row in group] for group in groups]
+        for name in names
+        if name not in LABELS
+    }
+    return Logged(
+        steps=np.array([group[0]["step"] for group in groups]),
+        metrics={name: np.array(v, float).T for name, v in columns.items()},
+    )
+
+
+def setting(point: Point, option: str, key: str) -> Any:
+    """The value of a key at a point.
+
+    Args:
+        point: Where.
+        option: The command line option that names the key, for the message.
+        key: Dotted key, or the name of a group for its choice.
+
+    Raises:
+        ConfigError: The point has no such key; the message names the nearest.
+    """
+    if key not in point.settings:
+        hint = nearest(key, point.settings)
+        expected = f"expected a key of {point.directory}"
+        raise ConfigError(f"{option}={key}: {expected}{hint}")
+    return point.settings[key]

@@ -1,0 +1,321 @@
+"""The anatomy of one update: its batch, example by example.
+
+The run is repeated up to the update (see `repeat`), and the batch is drawn as the
+update drew it. That this is the update's own batch is checked twice: the rows around it
+come out as recorded, and the iteration's metrics are those that the training program
+itself gives.
+"""
+
+import functools
+import math
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rl_grads import config as configs
+from rl_grads.agents.agent import AgentState
+from rl_grads.autodiff.per_example import gradient_statistics
+from rl_grads.config import ConfigError
+from rl_grads.gradients import measures
+from rl_grads.replay import memory
+from rl_grads.td.transition import Transition
+from rl_grads.training import loop, repeat, run
+from rl_grads.training.engine import Given, over_members, parts
+from rl_grads.training.population import Member
+
+_TOLERANCE = 1e-3  # Two programs round differently; another batch is far beyond it.
+
+
+class Which(NamedTuple):
+    """Which update of a run.
+
+    Attributes:
+        step: Environment step: the update belongs to the iteration that takes it.
+        member: Number of the member.
+        update: Which of the iteration's updates, from 1; None: the last.
+    """
+
+    step: int
+    member: int = 0
+    update: int | None = None
+
+
+class Anatomy(NamedTuple):
+    """What an update saw and what each example wanted; arrays of NumPy.
+
+    Attributes:
+        step: Environment step at the end of its iteration.
+        update: Which of the iteration's updates, from 1.
+        seed: Of the member.
+        begun_at: Environment step from which the run was repeated.
+        rows: Recorded rows that came out the same, bit for bit.
+        drift: Largest relative difference between the iteration's metrics here and in
+            the training program.
+        batch: The transitions, `[B, ...]`.
+        weights: Their importance weights `[B]`, or None.
+        td_error: `[B]`.
+        norms: L2 norms of the gradients of their unweighted losses, `[B]`.
+        shares: Layer to its part of the squared norm, `[B]`; nan for a zero gradient.
+        cosines: Between the gradients, `[B, B]`; nan where one is zero.
+        params: The parameters before the update.
+        bootstrap_params: Those that its targets were made from.
+    """
+
+    step: int
+    update: int
+    seed: int
+    begun_at: int
+    rows: int
+    drift: float
+    batch: Transition
+    weights: np.ndarray | None
+    td_error: np.ndarray
+    norms: np.ndarray
+    shares: dict[str, np.ndarray]
+    cosines: np.ndarray
+    params: Any
+    bootstrap_params: Any
+
+    def top(self, count: int) -> list[int]:
+        """Places in the batch of the largest gradients; one that is not finite leads.
+
+        Args:
+            count: How many, at most.
+        """
+        order = np.argsort(-np.nan_to_num(self.norms, nan=np.inf), kind="stable")
+        return order[:count].tolist()
+
+
+def anatomy(
+    members: Sequence[Member],
+    directory: pathlib.Path,
+    which: Which,
+    given: Given | None = None,
+) -> Anatomy:
+    """Take one update of a recorded run apart.
+
+    Args:
+        members: All members of the run, as they were trained: of one structure.
+        directory: Where its rows and checkpoints lie.
+        which: The update.
+        given: Agent and environment, where they do not come from the config.
+
+    Raises:
+        ConfigError: There is no such update, it is of a kind that cannot be taken
+            apart, or the run does not come out as it was recorded.
+
+    Example:
+        >>> found = anatomy(
+        ...     rg.population(config), directory, Which(step=5000)
+        ... )  # doctest: +SKIP
+        >>> found.norms[found.top(1)]  # doctest: +SKIP
+        array([12.5], dtype=float32)
+    """
+    given = given or Given(None, None)
+    with jax.enable_x64(members[0].config.precision == "float64"):
+        the = run.plan(given, members)
+        number = _update(the, which)
+        iteration = _iteration(the, directory, which)
+        _check_kind(the)
+        again = repeat.repeat(the, given, directory, iteration)
+        _check_active(the, again.snapshot.members, which)
+        seen = _dissect(the, given, again.snapshot, number)
+        drift = _drift(the, again.snapshot, seen.metrics)
+    one = jax.tree.map(lambda leaf: np.asarray(leaf[which.member]), seen)
+    if not drift <= _TOLERANCE:
+        raise ConfigError(
+            f"{directory}: expected to draw the batch of step {which.step} again, but "
+            f"the metrics of its iteration differ by {drift:.2g}"
+        )
+    return _result(the, again, which, number, drift, one)
+
+
+# ------------------------------------------------------------------------ which update
+
+
+def _refuse(name: str, value: Any, expected: str) -> None:
+    raise ConfigError(f"{name}={value}: expected {expected}")
+
+
+def _update(the: run.Plan, which: Which) -> int:
+    """The number of the update in its iteration, from 0; the member is checked too."""
+    count, updates = len(the.members), the.config.training.updates_per_iteration
+    if not 0 <= which.member < count:
+        _refuse("member", which.member, f"one of the run's {count}, from 0")
+    update = updates if which.update is None else which.update
+    if not 1 <= update <= updates:
+        expected = f"one of the {updates} updates of an iteration, from 1"
+        _refuse("update", which.update, expected)
+    return update - 1
+
+
+def _iteration(the: run.Plan, directory: pathlib.Path, which: Which) -> int:
+    """The iteration that takes the step, from 1."""
+    per = run.steps_per_iteration(the.config)
+    first = run.warm_up_iterations(the.config) * per
+    last = max(repeat.recorded(directory))
+    if not first < which.step <= last:
+        expected = f"{first + 1} to {last}, the steps in which {directory} learned"
+        _refuse("step", which.step, expected)
+    return math.ceil(which.step / per)
+
+
+def _check_kind(the: run.Plan) -> None:
+    """Refuse updates that are more than a mean over the examples of one batch."""
+    state = jax.eval_shape(lambda: run.fresh(the))
+    if state.meta is not None:
+        learned = ",".join(the.config.meta.learn)
+        expected = "none: updates of a run that learns its config are not taken apart"
+        _refuse("meta.learn", f"[{learned}]", expected)
+    if state.agent.trace is not None:
+        name = configs.schema_name(the.config.agent)
+        expected = "an agent without a trace, whose examples stand for themselves"
+        _refuse("agent", name, expected)
+
+
+def _check_active(the: run.Plan, members: loop.MemberState, which: Which) -> None:
+    """Refuse an update that a member did not make any more."""
+    training, k = the.config.training, which.member
+    diverged = training.nonfinite_guard and members.diverged_at[k] >= 0
+    wanted = training.total_episodes
+    done = wanted is not None and members.episodes.finished[k] >= wanted
+    if diverged or done:
+        _refuse("step", which.step, f"a step before member {k} stopped learning")
+
+
+# --------------------------------------------------------------------------- the batch
+
+
+class _Seen(NamedTuple):
+    """What the update of ONE member saw, and the metrics of its iteration."""
+
+    batch: Transition
+    weights: jax.Array | None
+    td_error: jax.Array
+    norms: jax.Array
+    squares: dict[str, jax.Array]
+    gram: jax.Array
+    params: Any
+    bootstrap_params: Any
+    metrics: loop.Metrics
+
+
+def _dissect(the: run.Plan, given: Given, snapshot: run.Snapshot, update: int) -> _Seen:
+    """The update of every member, `[members, ...]`, by one program as in training."""
+    time = snapshot.iteration * the.config.training.num_steps
+    program = _program(given, the.layout.mesh, update)
+    return program(the.configs, snapshot.members, time)
+
+
+@functools.lru_cache(maxsize=16)
+def _program(
+    given: Given, mesh: jax.sharding.Mesh, update: int
+) -> Callable[..., _Seen]:
+    def one(config: Any, member: loop.MemberState, time: jax.Array) -> _Seen:
+        return _examine(parts(given, config), member, time, update)
+
+    return jax.jit(over_members(mesh, one, (0, 0, None)))
+
+
+def _examine(
+    made: loop.Parts, member: loop.MemberState, time: jax.Array, update: int
+) -> _Seen:
+    """One iteration of ONE member, stopped at an update."""
+    training = made.config.training
+    progress = time * (training.num_envs / training.total_steps)
+    made = made._replace(config=configs.anneal(made.config, progress))
+    keys = loop.iteration_keys(member.key, time, training)
+    moved, new, _ = loop.collect(made, member, keys)
+    moved = loop.store(made, moved, time, new)
+    learn = functools.partial(loop.learn, made, time=time + training.num_steps, new=new)
+    _, metrics = learn(moved, keys=keys.learn)
+    if update:
+        moved, _ = learn(moved, keys=keys.learn[:update])
+    after = time + training.num_steps
+    experience, weights = loop.flat(new), None
+    if moved.memory is not None and made.size is not None:
+        key = keys.learn[update]
+        drawn = memory.sample(moved.memory, made.size, after, key, made.config)
+        experience, weights = drawn.experience, drawn.weights
+    batch = loop.transition(experience, made.config)
+    if made.agent.prepare is not None:
+        batch = made.agent.prepare(moved.agent, batch, made.config)
+    return _statistics(made, moved.agent, batch)._replace(
+        weights=weights, metrics=metrics
+    )
+
+
+def _statistics(made: loop.Parts, agent: AgentState, batch: Transition) -> _Seen:
+    """What the gradients of the examples say."""
+    bootstrap = agent.params if agent.target_params is None else agent.target_params
+
+    def loss(params: Any, one: Transition) -> tuple[jax.Array, Any]:
+        return made.agent.loss(params, bootstrap, one, made.config)
+
+    ask = gradient_statistics(loss, layer_norms=True, gram=True, has_aux=True)
+    found = ask(agent.params, None, batch)
+    assert found.gram is not None
+    return _Seen(
+        batch=batch,
+        weights=None,
+        td_error=found.aux.td_error,
+        norms=found.norms,
+        squares={
+            name: sum((jnp.square(n) for n in own), jnp.zeros(()))
+            for name, own in measures.layers(found.layer_norms).items()
+        },
+        gram=found.gram,
+        params=agent.params,
+        bootstrap_params=bootstrap,
+        metrics={},
+    )
+
+
+def _drift(the: run.Plan, snapshot: run.Snapshot, metrics: loop.Metrics) -> float:
+    """Largest relative difference to the same iteration in the training program."""
+    trained = repeat.peek(the, snapshot, snapshot.iteration + 1)
+    differences = [0.0]
+    for name, here in metrics.items():
+        one, other = np.asarray(here)[: len(the.members)], trained[name]
+        both = np.isnan(one) & np.isnan(other)
+        scale = np.maximum(np.maximum(np.abs(one), np.abs(other)), 1e-6)
+        with np.errstate(invalid="ignore"):
+            apart = np.where((one == other) | both, 0.0, np.abs(one - other) / scale)
+        differences.append(float(np.max(apart)))
+    return float(np.max(differences))
+
+
+def _result(
+    the: run.Plan,
+    again: repeat.Repeated,
+    which: Which,
+    number: int,
+    drift: float,
+    seen: Any,
+) -> Anatomy:
+    """All of it, from what the member's update saw, as arrays of NumPy."""
+    total = np.square(seen.norms)
+    per = run.steps_per_iteration(the.config)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shares = {name: own / total for name, own in seen.squares.items()}
+        cosines = np.asarray(measures.cosines(seen.gram))
+    return Anatomy(
+        step=(again.snapshot.iteration + 1) * per,
+        update=number + 1,
+        seed=the.members[which.member].seed,
+        begun_at=again.begun_at,
+        rows=again.rows,
+        drift=drift,
+        batch=seen.batch,
+        weights=seen.weights,
+        td_error=seen.td_error,
+        norms=seen.norms,
+        shares=shares,
+        cosines=cosines,
+        params=seen.params,
+        bootstrap_params=seen.bootstrap_params,
+    )

@@ -1,0 +1,87 @@
+"""The door of meta-learning: what a config cannot learn."""
+
+import functools
+from typing import Any, NoReturn
+
+import jax
+import jax.numpy as jnp
+
+from rl_grads.config import ConfigError
+from rl_grads.meta import learned
+from rl_grads.meta.estimate import Task
+from rl_grads.meta.estimators import check_valid, from_settings
+from rl_grads.meta.inner import Batch
+from rl_grads.meta.reach import check_reach
+from rl_grads.training import engine, loop, meta_learning
+
+
+def check(config: Any, given: engine.Given) -> None:
+    """Refuse a section `meta` that does not fit the rest of the config.
+
+    Args:
+        config: The whole config, with Python numbers.
+        given: The environment that training will use, and the agent if handed over.
+
+    Raises:
+        ConfigError: Names the key, its value and what was expected.
+    """
+    settings = config.meta
+    if settings.learn is None:
+        return
+    if learned.INITIAL in settings.learn:
+        expected = (
+            "numbers of the config; initial parameters are learned over many tasks, "
+            "see rl_grads.meta.gradient"
+        )
+        _refuse("learn", learned.INITIAL, expected)
+    learned.check(config, settings.learn)
+    learned.check_edges(config, settings.learn)
+    if settings.estimator == "implicit":
+        expected = "another; a TD update follows a semi-gradient, not a symmetric loss"
+        _refuse("estimator", settings.estimator, expected)
+    check_valid(settings.estimator, settings.learn)
+    _check_counts(config)
+    _check_reach(engine.parts(given, config))
+
+
+def _refuse(key: str, value: Any, expected: str) -> NoReturn:
+    raise ConfigError(f"meta.{key}={value}: expected {expected}")
+
+
+def _check_counts(config: Any) -> None:
+    updates, settings = config.training.updates_per_iteration, config.meta
+    if updates % settings.steps:
+        expected = f"a divisor of training.updates_per_iteration ({updates})"
+        _refuse("steps", settings.steps, expected)
+    if config.replay is None and from_settings(settings).further:
+        expected = "0 where replay is null: there is no further batch"
+        _refuse("target_steps", settings.target_steps, expected)
+
+
+def _check_reach(parts: loop.Parts) -> None:
+    """Refuse numbers that the outer loss does not depend on, by shapes alone."""
+    config = parts.config
+    zero = jnp.int32(0)
+
+    def pose(key: jax.Array) -> Any:
+        member = loop.init(parts, key)
+        keys = loop.iteration_keys(key, zero, config.training)
+        return member, loop.collect(parts, member, keys)[1]
+
+    member, new = jax.eval_shape(pose, jax.random.key(0))
+    configure = functools.partial(meta_learning.configure, config, 0.5)
+    the = meta_learning.Training(parts.agent, config, configure, loop.transition)
+    task = Task(
+        eta=member.meta.real,
+        state=member.agent,
+        batches=Batch(_shapes(new, (config.meta.steps, 1))),
+        data=Batch(_shapes(new, (1,))),
+    )
+    check_reach(meta_learning.make_problem(the), task)
+
+
+def _shapes(new: Any, lead: tuple[int, ...]) -> Any:
+    """Shapes of transitions `[T, E, ...]` with other leading axes."""
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((*lead, *x.shape[2:]), x.dtype), new
+    )

@@ -1,0 +1,218 @@
+"""`rl-grads plot`: a real sweep drawn, and what is refused."""
+
+import json
+
+import pytest
+import yaml
+
+from rl_grads.analysis import plots
+
+QUICK = (
+    "experiment=random_walk",
+    "training.total_steps=60",
+    "tracking.interval=20",
+    "evaluation.interval=20",
+)
+
+
+@pytest.fixture
+def figure(monkeypatch):
+    """The figure that was last saved."""
+    saved = []
+
+    def save(figure, stem):
+        saved.append(figure)
+        return original(figure, stem)
+
+    original = plots.save
+    monkeypatch.setattr(plots, "save", save)
+    return lambda: saved[-1].axes[0]
+
+
+def drawn(axes):
+    """Label to points, of the lines that have one."""
+    return {
+        one.get_label(): [tuple(map(float, xy)) for xy in zip(*one.get_data())]
+        for one in axes.lines
+        if not one.get_label().startswith("_")
+    }
+
+
+def test_a_real_sweep(train, command, home, figure):
+    sweep = ("optimizer.learning_rate=0.1,0.5", "agent.td_gradient=semi,full")
+    assert train(*QUICK, "-m", *sweep).status == 0
+    (folder,) = (home / "sweeps" / "random_walk").iterdir()
+    arguments = ("--x", "optimizer.learning_rate", "--lines", "agent.td_gradient")
+    status, out, err = command("plot", "sensitivity", str(folder), *arguments)
+    assert (status, err) == (0, "")
+    files = [folder / "sensitivity.png", folder / "sensitivity.pdf"]
+    assert out.splitlines() == [str(path) for path in files]
+    assert all(path.stat().st_size > 1000 for path in files)
+    expected = {}
+    for point in ("0", "1", "2", "3"):
+        config = yaml.safe_load((folder / point / ".hydra/config.yaml").read_text())
+        summary = json.loads((folder / point / "summary.json").read_text())
+        label = f"agent.td_gradient={config['agent']['td_gradient']}"
+        height = summary["evaluation/rmsve"]["mean"]["value"]
+        place = (config["optimizer"]["learning_rate"], pytest.approx(height))
+        expected.setdefault(label, []).append(place)
+    assert drawn(figure()) == expected
+    assert {len(places) for places in expected.values()} == {2}
+    assert figure().get_xlabel() == "optimizer.learning_rate"
+    assert figure().get_ylabel() == "evaluation/rmsve"
+
+    assert command("plot", "curves", str(folder)).status == 0
+    labels = [f"optimizer.learning_rate={r}" for r in (0.1, 0.1, 0.5, 0.5)]
+    ends = ["semi", "full"] * 2
+    assert list(drawn(figure())) == [
+        f"agent.td_gradient={g}, {r}" for g, r in zip(ends, labels, strict=True)
+    ]
+    to = home / "new" / "one"
+    argv = ("plot", "curves", str(folder / "0"), "--metric", "gradient/norm", "--log-y")
+    assert command(*argv, "--to", str(to)).status == 0
+    assert (home / "new" / "one.png").is_file() and (home / "new" / "one.pdf").is_file()
+    assert len(figure().lines) == 3  # Two members and their interquartile mean.
+    assert list(figure().lines[0].get_xdata()) == [20, 40, 60]
+    assert (figure().get_ylabel(), figure().get_yscale()) == ("gradient/norm", "log")
+
+
+# -------------------------------------------------------------------- made-up folders
+
+
+def write_point(folder, rate, values, *, status="finished", seed=0, discount=0.9):
+    """A finished point of a sweep, as training leaves it."""
+    (folder / ".hydra").mkdir(parents=True)
+    config = {
+        "seed": seed,
+        "agent": {"discount": discount},
+        "optimizer": {"learning_rate": rate},
+        "training": {"flag": True},
+    }
+    choices = {"optimizer": "sgd", "hydra/launcher": "basic"}
+    hydra = {"hydra": {"runtime": {"choices": choices}}}
+    (folder / ".hydra" / "config.yaml").write_text(yaml.safe_dump(config))
+    (folder / ".hydra" / "hydra.yaml").write_text(yaml.safe_dump(hydra))
+    rows = [
+        {"step": 5, "member": k, "seed": seed + k, "evaluation/return": value}
+        for k, value in enumerate(values)
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    metric = {"iqm": {}, "members": values}
+    summary = {"evaluation/return": metric, "status": status, "wall_s": 1.0}
+    (folder / "summary.json").write_text(json.dumps(summary))
+
+
+@pytest.fixture
+def sweep(home):
+    """A sweep of three learning rates, the last of which diverged."""
+    folder = home / "sweeps" / "mine" / "today"
+    write_point(folder / "0", 0.1, [1.0, 3.0])
+    write_point(folder / "2", 0.2, [None, "Infinity"], status="diverged")
+    write_point(folder / "10", 0.3, [5.0, 5.0])
+    return folder
+
+
+def test_a_diverged_point_stands_on_the_ceiling(sweep, command, figure):
+    argv = ("plot", "sensitivity", str(sweep), "--x", "optimizer.learning_rate")
+    assert command(*argv).status == 0
+    expected = [(0.1, 2.0), (0.2, 5.0), (0.3, 5.0)]
+    assert drawn(figure()) == {"evaluation/return": expected}
+    assert command(*argv, "--ceiling", "4", "--lines", "optimizer").status == 0
+    expected = [(0.1, 2.0), (0.2, 4.0), (0.3, 4.0)]
+    assert drawn(figure()) == {"optimizer=sgd": expected}
+
+
+def test_points_that_differ_in_their_seeds_are_one(sweep, command, figure):
+    write_point(sweep / "11", 0.1, [8.0], seed=7)
+    argv = ("plot", "sensitivity", str(sweep), "--x", "optimizer.learning_rate")
+    assert command(*argv).status == 0
+    assert drawn(figure())["evaluation/return"][0] == (0.1, 4.0)
+
+
+def test_a_point_that_has_not_finished_is_named(sweep, command, figure):
+    (sweep / "10" / "summary.json").unlink()
+    argv = ("plot", "sensitivity", str(sweep), "--x", "optimizer.learning_rate")
+    status, _, err = command(*argv)
+    assert status == 0
+    left_out = "sweeps/mine/today/10 has not finished, left out\n"
+    assert err.startswith("rl-grads plot: ") and err.endswith(left_out)
+    assert len(drawn(figure())["evaluation/return"]) == 2
+
+
+X = ("--x", "optimizer.learning_rate")
+REFUSED = {
+    "no such run": (
+        ("curves", "sweeps/mine/todya"),
+        "sweeps/mine/todya: expected the folder of a run or sweep; did you mean "
+        "'sweeps/mine/today'?",
+    ),
+    "no run in it": (
+        ("curves", "sweeps"),
+        "sweeps: expected a run or a sweep, with metrics.jsonl",
+    ),
+    "a metric": (
+        ("curves", "sweeps/mine/today", "--metric", "evaluation/retrun"),
+        "--metric=evaluation/retrun: expected a metric of sweeps/mine/today "
+        "(evaluation/return); did you mean 'evaluation/return'?",
+    ),
+    "a metric of the summary": (
+        ("sensitivity", "sweeps/mine/today", *X, "--metric", "wall_s"),
+        "--metric=wall_s: expected a metric of sweeps/mine/today (evaluation/return)",
+    ),
+    "a key for x": (
+        ("sensitivity", "sweeps/mine/today", "--x", "optimizer.learning_rte"),
+        "--x=optimizer.learning_rte: expected a key of sweeps/mine/today/0; did you "
+        "mean 'optimizer.learning_rate'?",
+    ),
+    "a key for lines": (
+        ("sensitivity", "sweeps/mine/today", *X, "--lines", "agent.discuont"),
+        "--lines=agent.discuont: expected a key of sweeps/mine/today/0; did you mean "
+        "'agent.discount'?",
+    ),
+    "no number": (
+        ("sensitivity", "sweeps/mine/today", "--x", "optimizer", "--lines", X[1]),
+        "--x=optimizer: expected a key with numbers, sweeps/mine/today/0 has 'sgd'",
+    ),
+    "a truth value": (
+        ("sensitivity", "sweeps/mine/today", "--x", "training.flag", "--lines", X[1]),
+        "--x=training.flag: expected a key with numbers, sweeps/mine/today/0 has True",
+    ),
+    "a key that is not shown": (
+        ("sensitivity", "sweeps/mine/today", "--x", "agent.discount"),
+        "sweeps/mine/today: points differ in optimizer.learning_rate as well; expected "
+        "it in --lines",
+    ),
+    "no sweep": (
+        ("sensitivity", "sweeps/mine/today/0", *X),
+        "sweeps/mine/today/0: expected a sweep with two finished points "
+        "(rl-grads train -m)",
+    ),
+    "a path": (
+        ("curves", "sweeps/mine/today", "--to", "sweeps/mine/today/0/metrics.jsonl/a"),
+        "--to=sweeps/mine/today/0/metrics.jsonl/a: expected a path that can be written "
+        "(Not a directory)",
+    ),
+}
+
+
+@pytest.mark.usefixtures("sweep")
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_input_exits_2_with_one_message(case, command):
+    argv, message = REFUSED[case]
+    status, out, err = command("plot", *argv)
+    assert (status, out, err) == (2, "", f"rl-grads plot: {message}\n")
+
+
+def test_nothing_logged_yet(home, command):
+    (home / "run").mkdir()
+    (home / "run" / "metrics.jsonl").write_text("")
+    status, _, err = command("plot", "curves", "run")
+    assert (status, err) == (2, "rl-grads plot: run: expected rows in metrics.jsonl\n")
+
+
+def test_a_figure_must_be_named(command, capsys):
+    for argv, word in (((), "FIGURE"), (("curve",), "'curves'"), (("curves",), "RUN")):
+        with pytest.raises(SystemExit) as stopped:
+            command("plot", *argv)
+        assert stopped.value.code == 2
+        assert word in capsys.readouterr().err
