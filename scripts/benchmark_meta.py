@@ -84,7 +84,7 @@ class Program(NamedTuple):
 
 def program(side: Side, updates: int) -> Program:
     """Compile a side for T updates."""
-    network = mlp(MLP(hidden=HIDDEN), 1)
+    network = mlp(MLP(hidden=HIDDEN, activation="tanh"), 1)
     agent = rg.agents.prediction(network=network, estimator=mean_gradient(side.grad))
     config = Config(agent=Prediction(discount=0.9), optimizer=SGD(learning_rate=0.01))
     state = agent.init(jax.random.key(0), jnp.ones(OBSERVATION), config)

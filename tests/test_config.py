@@ -544,6 +544,7 @@ def _whole(agent: str, network: str, optimizer: str, **changes: Any) -> Config:
     if network != "linear":
         made.network.hidden = (4,)
     made.optimizer = _full(SCHEMAS[f"optimizer/{optimizer}"])
+    made.optimizer.layer_factors = {_LAYER[network]: 0.5}
     made.gradient = Gradient(
         UpdateClip(changes.get("clip"), 0.125, 6.3),
         changes.get("inside", GraphClip()),
@@ -598,6 +599,7 @@ def _optimizer(*names: str) -> set[str]:
     return {f"optimizer.{name}" for name in ("learning_rate_decay", *names)}
 
 
+_LAYER = {"mlp": "Dense_1", "linear": "all", "convolution": "Conv_0"}
 COMMON = {"agent.discount", "agent.target.polyak", "optimizer.learning_rate"}
 SGD_INPUTS = COMMON | _optimizer("momentum")
 ADAM_INPUTS = COMMON | _optimizer("b1", "b2", "eps", "eps_root")
@@ -690,7 +692,7 @@ def test_an_update_is_differentiable_in_every_number(parts, changes, expected):
     assert leaf_paths(slope) == paths
     assert all(math.isfinite(get(slope, path)) for path in paths)
     moved = {path for path in paths if get(slope, path) != 0.0}
-    assert moved == expected
+    assert moved == expected | {f"optimizer.layer_factors.{_LAYER[parts.split()[1]]}"}
 
 
 def test_the_initial_value_of_a_linear_network_is_an_input():

@@ -270,8 +270,15 @@ def unroll(
         step = jax.checkpoint(step, prevent_cse=False)
         return jax.lax.scan(step, carry, xs, length)
     count = jax.tree.leaves(xs)[0].shape[0] if length is None else length
-    size = math.isqrt(count - 1) + 1 if checkpoint == "sqrt" else int(checkpoint)
+    size = _root(count) if checkpoint == "sqrt" else int(checkpoint)
     return _in_segments(step, carry, xs, count, max(1, min(size, count)))
+
+
+def _root(count: int) -> int:
+    """About the square root; a divisor where one is near, which saves a copy of xs."""
+    root = math.isqrt(count - 1) + 1
+    near = range((root + 1) // 2, 2 * root)
+    return min(near, key=lambda size: (count % size > 0, abs(size - root)))
 
 
 def _check_checkpoint(checkpoint: Any) -> None:

@@ -1,5 +1,7 @@
 """The page that `rl-grads train --help` prints."""
 
+import textwrap
+
 from rl_grads.cli import compose
 
 _TEXT = """\
@@ -33,5 +35,14 @@ rl-grads dashboard shows the curves. Documentation: README.md, docs/config.md"""
 def text() -> str:
     """The page, with the choices known now."""
     groups = (*compose.GROUPS, "experiment")
-    lines = [f"  {group:<12}{', '.join(compose.choices(group))}" for group in groups]
-    return _TEXT.format(choices="\n".join(lines))
+    return _TEXT.format(choices="\n".join(map(_choices, groups)))
+
+
+def _choices(group: str) -> str:
+    """A group and its choices, on as many lines as they take."""
+    return textwrap.fill(
+        ", ".join(compose.choices(group)),
+        width=88,
+        initial_indent=f"  {group:<12}",
+        subsequent_indent=" " * 14,
+    )

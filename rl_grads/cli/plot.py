@@ -109,7 +109,7 @@ def _sensitivity(options: argparse.Namespace) -> Any:
     """The final metric of a sweep's points over one of their settings."""
     from rl_grads.analysis import plots
 
-    found = _finished(results.points(options.run))
+    found = _finished(results.points(options.run), options.run)
     known = [n for n in found[0].metrics() if all(n in p.metrics() for p in found)]
     metric = results.choose_metric(options.metric, known, options.run)
     _check_explained(found, options)
@@ -142,7 +142,7 @@ def _number(point: Point, key: str) -> float:
     return float(value)
 
 
-def _finished(found: Sequence[Point]) -> list[Point]:
+def _finished(found: Sequence[Point], run: pathlib.Path) -> list[Point]:
     """The points with a summary; says which have none."""
     finished = [point for point in found if point.summary]
     for point in found:
@@ -151,7 +151,7 @@ def _finished(found: Sequence[Point]) -> list[Point]:
             print(told, file=sys.stderr)
     if len(finished) < 2:
         expected = "expected a sweep with two finished points (rl-grads train -m)"
-        raise ConfigError(f"{found[0].directory.parent}: {expected}")
+        raise ConfigError(f"{run}: {expected}")
     return finished
 
 

@@ -29,10 +29,14 @@ def layers(tree: Any) -> dict[str, list[Any]]:
     """
     found: dict[str, list[Any]] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        parts = [jax.tree_util.keystr((key,), simple=True) for key in path[:-1]]
-        name = ".".join(parts[1:] if parts[:1] == ["params"] else parts)
-        found.setdefault(name or "all", []).append(leaf)
+        found.setdefault(layer(path), []).append(leaf)
     return found
+
+
+def layer(path: tuple[Any, ...]) -> str:
+    """The name of the layer of a leaf with this key path, see `layers`."""
+    parts = [jax.tree_util.keystr((key,), simple=True) for key in path[:-1]]
+    return ".".join(parts[1:] if parts[:1] == ["params"] else parts) or "all"
 
 
 def layer_norms(gradient: Any) -> dict[str, jax.Array]:

@@ -5,6 +5,7 @@ input of the compiled program. Schedules are not in here: `config.anneal` exchan
 the numbers themselves.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -12,8 +13,8 @@ import jax.numpy as jnp
 import optax
 
 from rl_grads import register
-from rl_grads.config import schema_name
-from rl_grads.gradients import receipts, update_clips
+from rl_grads.config import ConfigError, nearest, schema_name
+from rl_grads.gradients import measures, receipts, update_clips
 
 
 def make(config: Any) -> optax.GradientTransformation:
@@ -30,11 +31,47 @@ def make(config: Any) -> optax.GradientTransformation:
     """
     optimizer = register.get("optimizer", schema_name(config.optimizer))
     made = optimizer(config.optimizer)
+    factors = getattr(config.optimizer, "layer_factors", {})
+    if factors:
+        made = optax.chain(made, scale_layers(factors))
     name = config.gradient.update.clip
     if name is None:
         return made
     clip = receipts.reported(register.get("clip", name)(config.gradient.update))
     return optax.chain(optax.GradientTransformation(*clip), made)
+
+
+def scale_layers(factors: Mapping[str, Any]) -> optax.GradientTransformation:
+    """Scale the steps of single layers; the others stay as they are.
+
+    Args:
+        factors: By name of the layer, see `measures.layers`; may be traced. A
+            ConfigError at `init` for a name that is no layer.
+
+    Example:
+        >>> params = {"one": {"w": 1.0}, "two": {"w": 1.0}}
+        >>> scaled, _ = scale_layers({"two": 0.5}).update(params, optax.EmptyState())
+        >>> float(scaled["one"]["w"]), float(scaled["two"]["w"])
+        (1.0, 0.5)
+    """
+
+    def init(params: Any) -> optax.EmptyState:
+        known = measures.layers(params)
+        for name in factors:
+            if name not in known:
+                raise ConfigError(
+                    f"optimizer.layer_factors.{name}: expected a layer of the network "
+                    f"({', '.join(known)}){nearest(name, known)}"
+                )
+        return optax.EmptyState()
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        def scaled(path: Any, leaf: jax.Array) -> jax.Array:
+            return leaf * factors.get(measures.layer(path), 1.0)
+
+        return jax.tree_util.tree_map_with_path(scaled, updates), state
+
+    return optax.GradientTransformation(init, update)
 
 
 def preconditioner(config: Any, state: Any) -> Any:

@@ -16,6 +16,7 @@ from rl_grads.config import (
 _LEARNING_RATE = "step size"
 _PERCENT = Interval(0.0, 100.0, low_closed=True, high_closed=True)
 _DECAY = "fraction of the learning rate left at the end of training, linearly"
+_LAYERS = "factor on the learning rate of single layers, by their names"
 
 
 @config
@@ -94,6 +95,7 @@ class SGD:
     learning_rate_decay: float | None = number(
         None, _DECAY, unit, anneals="learning_rate", relative=True
     )
+    layer_factors: dict[str, float] = number({}, _LAYERS, non_negative)
     momentum: float | None = number(None, "decay of the momentum", unit)
 
 
@@ -105,6 +107,7 @@ class Adam:
     learning_rate_decay: float | None = number(
         None, _DECAY, unit, anneals="learning_rate", relative=True
     )
+    layer_factors: dict[str, float] = number({}, _LAYERS, non_negative)
     b1: float = number(0.9, "decay of the first moment", unit)
     b2: float = number(0.999, "decay of the second moment", unit)
     eps: float = number(1e-8, "added to the root of the second moment", positive)
@@ -121,6 +124,7 @@ class RMSProp:
     learning_rate_decay: float | None = number(
         None, _DECAY, unit, anneals="learning_rate", relative=True
     )
+    layer_factors: dict[str, float] = number({}, _LAYERS, non_negative)
     decay: float = number(0.99, "decay of the mean square", unit)
     eps: float = number(1e-8, "added inside the root of the mean square", positive)
     momentum: float | None = number(None, "decay of the momentum", unit)

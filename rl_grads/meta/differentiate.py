@@ -46,8 +46,9 @@ class _Setting(NamedTuple):
 
     def pose(self, config: Any, state: Any, task: Task) -> tuple[Problem, Task]:
         """The problem and the task, both checked."""
-        learned.check(config, self.learn)
-        eta = {name: _array(x) for name, x in _values(config, state, self.learn)}
+        names = learned.expand(config, self.learn)
+        learned.check(config, names)
+        eta = {name: _array(x) for name, x in _values(config, state, names)}
         task = task._replace(eta=eta, state=state)
         _check_length(task.batches, self.steps, self.estimator.further)
         made = problem(

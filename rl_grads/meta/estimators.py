@@ -8,7 +8,7 @@ from rl_grads.meta.estimate import Estimator
 from rl_grads.meta.evolution import persistent_evolution
 from rl_grads.meta.forward import forward
 from rl_grads.meta.implicit import implicit
-from rl_grads.meta.learned import INITIAL, where_it_acts
+from rl_grads.meta.learned import where_it_acts
 from rl_grads.meta.unrolled import (
     bootstrapped,
     first_order,

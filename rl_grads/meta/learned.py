@@ -40,6 +40,29 @@ def _below(name: str, prefixes: Iterable[str]) -> str | None:
 # --------------------------------------------------------------------------- refusals
 
 
+def expand(config: Any, names: Iterable[str]) -> tuple[str, ...]:
+    """Names of collections replaced by the names of the numbers in them.
+
+    Example:
+        >>> from rl_grads.agents.schema import Linear
+        >>> expand(Linear(initial_weights=(1.0, 2.0)), ["initial_weights"])
+        ('initial_weights.0', 'initial_weights.1')
+    """
+    leaves = configs.leaf_paths(config)
+    return tuple(
+        inner
+        for name in names
+        for inner in [p for p in leaves if _is_inside(config, name, p)] or [name]
+    )
+
+
+def _is_inside(config: Any, name: str, path: str) -> bool:
+    """Whether a path leads to an entry of the collection at another."""
+    if path.rpartition(".")[0] != name:
+        return False
+    return isinstance(configs.get(config, name), Mapping | tuple)
+
+
 def check(config: Any, names: Sequence[str]) -> None:
     """Refuse names that cannot be learned from this config.
 
@@ -94,8 +117,8 @@ def _refuse_path(config: Any, name: str) -> NoReturn:
         _refuse(name, f"a number of the config or {INITIAL}{hint}")
     field, value = known[name]
     if field.is_leaf:
-        found = "it is null" if value is None else f"name one of {name}.*"
-        _refuse(name, f"a number to start from; {found}")
+        found = "null" if value is None else "empty"
+        _refuse(name, f"a number to start from; it is {found}")
     kind = "a section" if field.is_group else "static"
     _refuse(name, f"a number; it is {kind}{hint}")
 

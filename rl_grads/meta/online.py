@@ -46,7 +46,8 @@ def init(config: Any, state: Any) -> MetaState | None:
     """
     if config.meta.learn is None:
         return None
-    values = learned.values(config, config.meta.learn)
+    names = learned.expand(config, config.meta.learn)
+    values = learned.values(config, names)
     real = jax.tree.map(jnp.asarray, learned.to_real(config, values))
     return MetaState(
         real=real,

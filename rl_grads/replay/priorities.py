@@ -145,7 +145,7 @@ def raised(scores: jax.Array, exponent: jax.Array | float) -> jax.Array:
         [2.0, nan, nan]
     """
     usable = jnp.isfinite(scores) & (scores >= 0)
-    values = jnp.where(usable, scores, 1.0) ** exponent
+    values = (jnp.where(usable, scores, 1.0) ** exponent).astype(scores.dtype)
     return jnp.where(usable & jnp.isfinite(values), values, jnp.nan)
 
 

@@ -231,11 +231,10 @@ def _examine(
     keys = loop.iteration_keys(member.key, time, training)
     moved, new, _ = loop.collect(made, member, keys)
     moved = loop.store(made, moved, time, new)
-    learn = functools.partial(loop.learn, made, time=time + training.num_steps, new=new)
-    _, metrics = learn(moved, keys=keys.learn)
-    if update:
-        moved, _ = learn(moved, keys=keys.learn[:update])
     after = time + training.num_steps
+    _, metrics = loop.learn(made, moved, after, keys.learn, new)
+    if update:
+        moved, _ = loop.learn(made, moved, after, keys.learn[:update], new)
     experience, weights = loop.flat(new), None
     if moved.memory is not None and made.size is not None:
         key = keys.learn[update]
@@ -244,9 +243,8 @@ def _examine(
     batch = loop.transition(experience, made.config)
     if made.agent.prepare is not None:
         batch = made.agent.prepare(moved.agent, batch, made.config)
-    return _statistics(made, moved.agent, batch)._replace(
-        weights=weights, metrics=metrics
-    )
+    seen = _statistics(made, moved.agent, batch)
+    return seen._replace(weights=weights, metrics=metrics)
 
 
 def _statistics(made: loop.Parts, agent: AgentState, batch: Transition) -> _Seen:

@@ -34,8 +34,9 @@ def check(config: Any, given: engine.Given) -> None:
             "see rl_grads.meta.gradient"
         )
         _refuse("learn", learned.INITIAL, expected)
-    learned.check(config, settings.learn)
-    learned.check_edges(config, settings.learn)
+    names = learned.expand(config, settings.learn)
+    learned.check(config, names)
+    learned.check_edges(config, names)
     if settings.estimator == "implicit":
         expected = "another; a TD update follows a semi-gradient, not a symmetric loss"
         _refuse("estimator", settings.estimator, expected)

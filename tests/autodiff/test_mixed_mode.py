@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from rl_grads.autodiff.clip import clip_gradient
-from rl_grads.autodiff.mixed_mode import is_true_derivative, mixed_mode_grad, unroll
+from rl_grads.autodiff.mixed_mode import (
+    _root,
+    is_true_derivative,
+    mixed_mode_grad,
+    unroll,
+)
 from rl_grads.autodiff.surrogates import straight_through
 
 
@@ -316,3 +321,10 @@ def test_checkpoints_save_memory():
     plain, each, root = map(bytes_of, (None, "step", "sqrt"))
     assert each < plain / 4
     assert root < plain / 4
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"), [(1, 1), (7, 3), (13, 4), (100, 10), (1000, 25), (97, 10)]
+)
+def test_segments_divide_where_they_can(count, expected):
+    assert _root(count) == expected

@@ -183,8 +183,8 @@ def test_the_message_of_a_key_in_full(command):
     err = command("train", "agent.discont=0.9").err
     assert err == (
         "rl-grads train: agent.discont=0.9: expected a key of agent (loss, discount, "
-        "target, behaviour_policy, td_gradient, interpolation, secondary); did you mean "
-        "'agent.discount'?\n"
+        "target, behaviour_policy, td_gradient, interpolation, secondary); did you "
+        "mean 'agent.discount'?\n"
     )
 
 

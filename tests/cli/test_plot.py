@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import pytest
 import yaml
 
@@ -29,15 +30,26 @@ def figure(monkeypatch):
     return lambda: saved[-1].axes[0]
 
 
+@pytest.fixture
+def quick_compiler():
+    """These programs run for less time than they take to optimise."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 def drawn(axes):
     """Label to points, of the lines that have one."""
     return {
-        one.get_label(): [tuple(map(float, xy)) for xy in zip(*one.get_data())]
+        one.get_label(): [
+            tuple(map(float, xy)) for xy in zip(*one.get_data(), strict=True)
+        ]
         for one in axes.lines
         if not one.get_label().startswith("_")
     }
 
 
+@pytest.mark.usefixtures("quick_compiler")
 def test_a_real_sweep(train, command, home, figure):
     sweep = ("optimizer.learning_rate=0.1,0.5", "agent.td_gradient=semi,full")
     assert train(*QUICK, "-m", *sweep).status == 0
@@ -190,7 +202,7 @@ REFUSED = {
     "a path": (
         ("curves", "sweeps/mine/today", "--to", "sweeps/mine/today/0/metrics.jsonl/a"),
         "--to=sweeps/mine/today/0/metrics.jsonl/a: expected a path that can be written "
-        "(Not a directory)",
+        "(File exists)",
     ),
 }
 

@@ -78,7 +78,8 @@ def test_help_says_what_the_command_does(command):
     assert (status, err) == (0, "")
     assert out == f"{help_page.text()}\n"
     assert max(map(len, out.splitlines())) <= 88
-    choices = dict(line.split(None, 1) for line in out.splitlines() if ", " in line)
+    whole = out.replace(f",\n{' ' * 14}", ", ")
+    choices = dict(line.split(None, 1) for line in whole.splitlines() if ", " in line)
     assert choices["optimizer"] == "adam, fading_adam, rmsprop, sgd"
     assert choices["env"] == "gymnax/ID, gymnasium/ID, chain/NAME"
     files = (ROOT / "configs" / "experiment").glob("*.yaml")

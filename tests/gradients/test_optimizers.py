@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from rl_grads.config import leaf_paths
+from rl_grads.config import ConfigError, leaf_paths
 from rl_grads.gradients import optimizers
 from rl_grads.gradients.schema import SGD, Adam, Gradient, RMSProp, UpdateClip
 from rl_grads.training.schema import Config
@@ -138,3 +138,30 @@ def test_the_derivative_in_the_learning_rate():
     # b = 0.25 - rate * (1 - 1 + 0.5)
     np.testing.assert_allclose(slope.optimizer.learning_rate, -0.5, rtol=1e-12)
     assert "optimizer.learning_rate" in leaf_paths(slope)
+
+
+# ---------------------------------------------------------------- layers by themselves
+
+LAYERS = {"params": {"one": {"w": 1.0, "b": 2.0}, "two": {"w": 1.0}}}
+
+
+@pytest.mark.parametrize("optimizer", [SGD, Adam, RMSProp])
+def test_a_layer_has_a_step_size_of_its_own(optimizer):
+    def moved(factors):
+        config = Config(optimizer=optimizer(layer_factors=factors))
+        made = optimizers.make(config)
+        return made.update(LAYERS, made.init(LAYERS), LAYERS)[0]["params"]
+
+    plain, scaled = moved({}), moved({"two": 0.25})
+    assert jax.tree.leaves(scaled["one"]) == jax.tree.leaves(plain["one"])
+    np.testing.assert_allclose(scaled["two"]["w"], 0.25 * plain["two"]["w"])
+
+
+def test_an_unknown_layer_is_refused():
+    config = Config(optimizer=SGD(layer_factors={"tow": 0.5}))
+    with pytest.raises(ConfigError) as caught:
+        optimizers.make(config).init(LAYERS)
+    assert str(caught.value) == (
+        "optimizer.layer_factors.tow: expected a layer of the network (one, two); did "
+        "you mean 'two'?"
+    )

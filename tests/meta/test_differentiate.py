@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import rl_grads as rg
+from rl_grads import register
 from rl_grads.agents.networks import mlp
 from rl_grads.agents.schema import MLP, Prediction, QLearning, Target
 from rl_grads.config import ConfigError, get, replace
@@ -15,6 +16,7 @@ from rl_grads.gradients.schema import (
     Adam,
     Gradient,
     GraphClip,
+    PerExampleClip,
     RMSProp,
     UpdateClip,
 )
@@ -147,6 +149,40 @@ def test_a_clip_of_the_update(double_precision, transitions, clip):
     found = float(compute(config, state, *args).gradient[path])
     expected = differences(compute, config, state, args, (path,))
     assert found == pytest.approx(expected[path], rel=1e-6)
+
+
+@pytest.mark.parametrize(("path", "value"), [("max_norm", 1.5), ("quantile", 0.4)])
+def test_a_clip_of_every_example(double_precision, transitions, path, value):
+    config = setting()
+    clip = PerExampleClip(**{path: value})
+    config.gradient = Gradient(per_example=clip)
+    config.network = MLP(hidden=(4,), activation="tanh")
+    agent = register.get("agent", "prediction")(config, 1)
+    state = start(agent, config)
+    args = transitions(1, K, B), transitions(2, 16), weights()
+    learn = ("agent.discount", "optimizer.learning_rate")
+    learn += ("gradient.per_example.max_norm",) if path == "max_norm" else ()
+    compute = jax.jit(rg.meta.gradient(agent.update, outer_loss, learn, K))
+    found = compute(config, state, *args).gradient
+    expected = differences(compute, config, state, args, learn)
+    for name in learn:
+        assert abs(float(found[name])) > 1e-5, name
+        assert float(found[name]) == pytest.approx(expected[name], rel=1e-6), name
+
+
+def test_a_step_size_for_each_layer(double_precision, transitions):
+    config, agent = setting(), agent_of()
+    config.optimizer = SGD(0.2, layer_factors={"Dense_0": 0.5, "Dense_1": 2.0})
+    state = start(agent, config)
+    args = transitions(1, K, B), transitions(2, 16)
+    learn = ("optimizer.layer_factors",)
+    compute = jax.jit(rg.meta.gradient(agent.update, outer_loss, learn, K))
+    found = compute(config, state, *args).gradient
+    names = [f"optimizer.layer_factors.Dense_{i}" for i in range(2)]
+    assert sorted(found) == names
+    expected = differences(compute, config, state, args, names)
+    for name in names:
+        assert float(found[name]) == pytest.approx(expected[name], rel=1e-6), name
 
 
 def test_weights_are_differentiable(double_precision, transitions):
@@ -306,6 +342,7 @@ def pose(transitions, learn, config=None, steps=K, given=K, **options):
         ("agent.discont", "did you mean 'agent.discount'?"),
         ("agent", "meta.learn=agent: expected a number; it is a section"),
         ("agent.target.polyak", "expected a number to start from; it is null"),
+        ("optimizer.layer_factors", "expected a number to start from; it is empty"),
         ("replay.exponent", "it chooses what is replayed, and what is drawn has no"),
         ("meta.noise", "expected a number outside meta"),
         ("agent.interpolation", "its meta-gradient is exactly zero"),

@@ -110,6 +110,18 @@ def test_priorities_are_raised_to_the_exponent():
     np.testing.assert_allclose(kept.priorities.largest, 3.0, rtol=1e-5)
 
 
+@pytest.mark.parametrize("priority", ["td_error", "rank"])
+def test_priorities_are_float32_whatever_the_precision(priority):
+    with jax.enable_x64(True):
+        config = jax.tree.map(jnp.asarray, setting(priority=priority))
+        kept = filled(config, TWO, 2)
+        after = PRIORITISE(kept, jnp.array([0, 1]), errors(0.5, -3.0), config)
+        assert jax.tree.map(jnp.result_type, after) == jax.tree.map(
+            jnp.result_type, kept
+        )
+        assert after.priorities.largest.dtype == jnp.float32
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_an_error_that_is_not_finite_leaves_the_priority_as_it_was(bad):
     config = setting()

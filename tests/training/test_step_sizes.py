@@ -92,8 +92,8 @@ def test_the_general_mechanism_knows_the_other_weights():
 
 
 @pytest.mark.slow
-def test_the_figures_of_1992():
-    """Best least mean squares 3.36, IDBD 1.63 at theta = .005."""
+def test_errors_of_an_independent_simulation():
+    """Of 200 runs: least mean squares 3.363 at .035, IDBD 1.629 at theta = .005."""
     numbers = jnp.array([[0.035, 0.05], [0.0, 0.005], [0.0, 0.0]])
     found = step_sizes.measure(
         step_sizes.TRACKING, step_sizes.by_tidbd, Setting(*numbers), seeds=6

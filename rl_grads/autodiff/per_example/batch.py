@@ -125,13 +125,13 @@ def _assemble(parts: list[Factors], shape: Any) -> jax.Array:
 # ------------------------------------------------------------------- what they give
 
 
-def square_norms(leaf: Leaf, size: int) -> jax.Array:
-    """`|g_i|^2` of one parameter, `[B]`."""
+def square_norms(leaf: Leaf, losses: jax.Array) -> jax.Array:
+    """`|g_i|^2` of one parameter, like the losses `[B]`."""
     if leaf is None:
-        return jnp.zeros(size)
+        return jnp.zeros_like(_wide(losses))
     if isinstance(leaf, list):
         return jax.vmap(factors.square_norm)(leaf)
-    return jax.vmap(factors.square)(_wide(leaf).reshape(size, -1))
+    return jax.vmap(factors.square)(_wide(leaf).reshape(losses.size, -1))
 
 
 def _wide(array: jax.Array) -> jax.Array:
@@ -175,13 +175,12 @@ def gram(leaf: Leaf, size: int) -> jax.Array:
 
 def norms(made: Gradients) -> jax.Array:
     """`|g_i|`, `[B]`; nan where the loss is not finite."""
-    size = made.losses.shape[0]
-    return norms_of(made, [square_norms(leaf, size) for leaf in made.leaves])
+    return norms_of(made, [square_norms(leaf, made.losses) for leaf in made.leaves])
 
 
 def norms_of(made: Gradients, squares: Sequence[jax.Array]) -> jax.Array:
     """The norms from the square norms of the parameters."""
-    total = functools.reduce(jnp.add, squares, jnp.zeros(made.losses.shape))
+    total = functools.reduce(jnp.add, squares, jnp.zeros_like(_wide(made.losses)))
     return jnp.where(jnp.isfinite(made.losses), root(total), jnp.nan)
 
 

@@ -144,13 +144,18 @@ def _loop(
     division, body = jaxprs.loop(eqn), eqn.params["jaxpr"]
     start, stop = division.consts, division.consts + division.carry
     consts = operands[:start]
+    places: list[Any] = []  # Which of the distinct records each one is.
 
     def step(carry: list[Any], now: tuple[list[Any], Tree]) -> tuple[list[Any], Any]:
         xs, taps = now
         outs, records = evaluate(body, [*consts, *carry, *xs], plans[0], taps)
-        return outs[: division.carry], (outs[division.carry :], records)
+        distinct = {id(x): x for x in jax.tree.leaves(records)}
+        order = list(distinct)
+        places[:] = [jax.tree.map(lambda x: order.index(id(x)), records)]
+        own = division.carry
+        return outs[:own], (outs[own:], list(distinct.values()))
 
-    carry, (ys, records) = lax.scan(
+    carry, (ys, kept) = lax.scan(
         step,
         operands[start:stop],
         (operands[stop:], taps[0]),
@@ -158,7 +163,7 @@ def _loop(
         reverse=eqn.params["reverse"],
         unroll=eqn.params["unroll"],
     )
-    return [*carry, *ys], (records,)
+    return [*carry, *ys], (jax.tree.map(lambda place: kept[place], places[0]),)
 
 
 _ENTER = dict.fromkeys(jaxprs.CALLS, _call) | {

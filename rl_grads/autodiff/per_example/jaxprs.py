@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax.extend.core import Literal
 
-CALLS = ("jit", "pjit", "closed_call", "remat2", "checkpoint", "remat")
+CALLS = ("jit", "pjit", "remat2", "checkpoint", "remat")
 _NO_DERIVATIVE = ("stop_gradient",)
 
 

@@ -84,7 +84,7 @@ def gradient_statistics(
     def statistics(params: Any, weights: Any, *args: Any) -> GradientStatistics:
         given = inputs.read(loss_fn, params, args, in_axes, has_aux)
         made = batch.differentiate(given)
-        squares = [batch.square_norms(leaf, given.size) for leaf in made.leaves]
+        squares = [batch.square_norms(leaf, made.losses) for leaf in made.leaves]
         norms = batch.norms_of(made, squares)
         keep = jnp.isfinite(norms)
         total = batch.weighted_sums(made, read_weights(weights, given.size), keep)

@@ -112,7 +112,7 @@ def _merge(axes: Axes) -> Axes:
     return tuple(merged)
 
 
-_SAME = ("convert_element_type", "copy", "copy_p", "sharding_constraint")
+_SAME = ("convert_element_type", "copy", "copy_p", "sharding_constraint", "name")
 
 
 def moved(eqn: Any, view: View) -> View | None:

@@ -92,6 +92,25 @@ def parameter_that_changes_in_a_carry(m):
 
 
 @case
+def used_in_and_out_of_a_loop(m):
+    def loss(w, xs):
+        h = jnp.tanh(xs[0] @ w)
+        h, _ = jax.lax.scan(lambda h, x: (jnp.tanh(h @ w + x), None), h, xs)
+        return jnp.sum(h @ w)
+
+    return (loss, m.draw(0, 12, 12), (m.draw(1, B, 3, 12),), "f")
+
+
+@case
+def named_for_a_checkpoint(m):
+    def loss(w, x):
+        named = jax.ad_checkpoint.checkpoint_name(w, "w")
+        return jnp.sum(jnp.tanh(x @ named))
+
+    return (loss, m.draw(0, 7, 6), (m.draw(1, B, 7),), "f")
+
+
+@case
 def fori_loop(m):
     def loss(w, x):
         return jnp.sum(jax.lax.fori_loop(0, 3, lambda i, h: jnp.tanh(h @ w), x))

@@ -131,14 +131,14 @@ def make(layer, tokens, n):
 
 @hypothesis.settings(max_examples=12)
 @hypothesis.given(net=NETS)
-def test_random_networks(net):
+def test_random_networks(quick, net):
     params, loss = build(net)
     rng = np.random.default_rng(1)
     x = jnp.asarray(rng.normal(size=(B, net.tokens, net.width)), jnp.float32)
     index = jnp.array([0, 2, 3])
     weights = jnp.array([1.0, -0.5, 2.0])
 
-    @jax.jit
+    @quick
     def program(params, x, index):
         each = jax.vmap(jax.grad(loss), (None, 0, 0))(params, x, index)
         total, norms = pe.gradient_with_norms(loss)(params, weights, x, index)

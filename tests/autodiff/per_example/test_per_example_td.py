@@ -20,7 +20,7 @@ NETWORKS = {
     "linear": (Linear(0.1), (5,)),
     "convolution": (Convolution(4, (9,)), (6, 6, 2)),
 }
-LOSSES = register.names("loss")
+LOSSES = ("td", "q_learning", "double_q_learning", "sarsa", "expected_sarsa")
 
 
 def batch(shape):
@@ -43,39 +43,58 @@ def batch(shape):
     )
 
 
-@pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("online", [False, True])
-def test_td_losses(name, network, online):
+def test_td_losses(network, quick):
     section, shape = NETWORKS[network]
     config = configs.canonical(Config(network=section))
-    net = networks.make(config, 1 if name == "td" else 3)
     transitions = batch(shape)
-    loss = register.get("loss", name)(net)
-    params = net.init(jax.random.key(0), transitions.s_tm1[0])
-    bootstrap = params if online else jax.tree.map(lambda a: a + 0.1, params)
-    axes = (None, None, 0, None)
+    nets = {n: networks.make(config, 1 if n == "td" else 3) for n in LOSSES}
+    losses = {n: register.get("loss", n)(net) for n, net in nets.items()}
+
+    def one(loss, params, bootstrap):
+        given = (params, bootstrap, transitions, config)
+        together = pe.gradient_with_norms(loss, AXES, has_aux=True)
+        (total, _), _ = together(params, None, *given[1:])
+        return (
+            jax.vmap(jax.grad(loss, has_aux=True), AXES)(*given),
+            pe.per_example_norms(loss, AXES, has_aux=True)(*given),
+            total,
+        )
+
+    @quick
+    def program(params, others):
+        """Every loss with the online and with another network as bootstrap."""
+        return [
+            one(loss, params[name], bootstrap[name])
+            for name, loss in losses.items()
+            for bootstrap in (params, others)
+        ]
 
     @jax.jit
-    def program(params, bootstrap):
-        given = (params, bootstrap, transitions, config)
-        each, signals = jax.vmap(jax.grad(loss, has_aux=True), axes)(*given)
-        norms, own = pe.per_example_norms(loss, axes, has_aux=True)(*given)
-        together = pe.gradient_with_norms(loss, axes, has_aux=True)
-        (total, _), _ = together(params, None, *given[1:])
-        return each, signals, norms, own, total
+    def init(key):
+        obs = transitions.s_tm1[0]
+        return {name: net.init(key, obs) for name, net in nets.items()}
 
-    each, signals, norms, own, total = program(params, bootstrap)
+    params, others = init(jax.random.key(0)), init(jax.random.key(1))
+    for (each, signals), norms, total in program(params, others):
+        check(each, norms, total)
+        np.testing.assert_allclose(norms[1].td_error, signals.td_error, rtol=1e-6)
+    for name, loss in losses.items():
+        given = (params[name], params[name], transitions, config)
+        found = pe.explain(loss, *given, in_axes=AXES, has_aux=True)
+        slow = [e for e in found if e.way == "materialised" and len(e.shape) > 1]
+        assert slow == []
+
+
+AXES = (None, None, 0, None)
+
+
+def check(each, norms, total):
     rows = [np.asarray(g, np.float64).reshape(B, -1) for g in jax.tree.leaves(each)]
     lengths = np.linalg.norm(np.concatenate(rows, 1), axis=1)
-    np.testing.assert_allclose(norms, lengths, rtol=1e-5)
-    np.testing.assert_allclose(own.td_error, signals.td_error, rtol=1e-6)
+    np.testing.assert_allclose(norms[0], lengths, rtol=1e-5)
     for got, want in zip(jax.tree.leaves(total), rows, strict=True):
-        want = want.sum(0)
+        scale = abs(want.sum(0)).max()
         np.testing.assert_allclose(
-            np.ravel(got), want, rtol=1e-5, atol=1e-5 * abs(want).max()
+            np.ravel(got), want.sum(0), rtol=1e-5, atol=1e-5 * scale
         )
-    given = (params, params, transitions, config)
-    found = pe.explain(loss, *given, in_axes=axes, has_aux=True)
-    slow = [e for e in found if e.way == "materialised" and len(e.shape) > 1]
-    assert slow == []
