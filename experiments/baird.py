@@ -2,8 +2,9 @@
 
     python -m experiments.baird   as figures 11.2 and 11.5 of Sutton & Barto
 
-Value error over steps, interquartile means of `seeds` members. Further arguments are
-KEY=VALUE. Writes figures/baird.png and .pdf.
+Value error and projected Bellman error over steps, interquartile means of `seeds`
+members. Further arguments are KEY=VALUE. Writes figures/baird.png and .pdf, and
+figures/baird_rmspbe.png and .pdf.
 """
 
 import sys
@@ -13,7 +14,7 @@ import rl_grads as rg
 from rl_grads.analysis import plots
 from rl_grads.cli import figures
 
-METRIC = "evaluation/rmsve"
+FIGURES = {"baird": "evaluation/rmsve", "baird_rmspbe": "evaluation/rmspbe"}
 METHODS = {
     "semi": {},
     "full": {},
@@ -26,14 +27,22 @@ METHODS = {
 
 
 def draw(config: Any) -> dict[str, Any]:
-    """Value error over steps by `agent.td_gradient`."""
-    runs = []
+    """Both errors over steps by `agent.td_gradient`."""
+    results = {}
     for name, settings in METHODS.items():
         own = rg.replace(config, {"agent.td_gradient": name, **settings})
-        result = rg.train(members=rg.population(own))
-        runs.append(plots.Series(name, result.steps, result.metrics[METRIC]))
-        print(f"{name}: {result.summary()[METRIC]['iqm']['value']}")
-    return {"baird": plots.curves(runs, METRIC, log_y=True)}
+        results[name] = rg.train(members=rg.population(own))
+        summary = results[name].summary()
+        ends = [f"{m} {summary[m]['iqm']['value']:.4g}" for m in FIGURES.values()]
+        print(f"{name}: {', '.join(ends)}")
+    return {
+        figure: plots.curves(
+            [plots.Series(n, r.steps, r.metrics[metric]) for n, r in results.items()],
+            metric,
+            log_y=True,
+        )
+        for figure, metric in FIGURES.items()
+    }
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import numpy as np
 
 from rl_grads import config as configs
 from rl_grads.replay import blocked_sums
+from rl_grads.replay.buffer import Experience
 from rl_grads.training import devices
 
 SIZES = ((2**20, 256), (100_000, 128), (1000, 32))
@@ -101,9 +102,11 @@ def update_side(preset: str, updates: int) -> Side:
     @functools.partial(jax.jit, donate_argnums=1)
     def program(config: Any, member: Any, keys: jax.Array) -> Any:
         parts = engine.parts(given, config)
-        return loop.learn(parts, member, jnp.int32(steps), keys, None)[0]
+        return loop.learn(parts, member, jnp.int32(steps), keys, unused)[0]
 
     keys = jax.random.split(jax.random.key(1), updates)
+    none = jnp.zeros(0)  # Only learning online reads what is new.
+    unused = Experience(none, none, none, none, none, none, none)
 
     def advance() -> Any:
         member[0] = program(config, member[0], keys)

@@ -75,42 +75,12 @@ def n_step_td(
         envs = jnp.arange(config.training.num_envs)
         return state._replace(trace=jax.vmap(lambda _: empty)(envs))
 
-    def complete(
-        state: AgentState, slot: tuple[Transition, jax.Array], config: Any
-    ) -> tuple[AgentState, Update]:
-        """One update from a slot `[E, ...]`, where any environment's is complete."""
-        returns, ready = slot
-        moved, report = update_once(state, returns, ready.astype(float), config)
-        some = jnp.any(ready)
-        new = jax.tree.map(lambda a, b: jnp.where(some, a, b), moved, state)
-        signals = jax.tree.map(lambda x: jnp.where(ready, x, 0), report.signals)
-        kept = {k: jnp.where(some, v, 0) for k, v in report.metrics.items()}
-        clips = {k: v for k, v in kept.items() if k.startswith("clip/")}
-        return new, Update(signals, metrics(signals, kept["gradient/norm"]) | clips)
-
-    def step(
-        state: AgentState, now: Transition, config: Any
-    ) -> tuple[AgentState, Update]:
-        """All updates of one time step; its metrics are their sum."""
-        window = jax.vmap(_append)(state.trace, now)
-        ended = now.terminated | now.truncated
-        ready = jax.vmap(_ready)(window, ended)
-        slots = jax.tree.map(lambda x: x.swapaxes(0, 1), (window.pending, ready))
-        moved, done = jax.lax.scan(
-            lambda state, slot: complete(state, slot, config),
-            state._replace(trace=None),
-            slots,
-        )
-        oldest = jax.tree.map(lambda x: x[0], done.signals)
-        report = Update(oldest, jax.tree.map(lambda x: x.sum(0), done.metrics))
-        return moved._replace(trace=jax.vmap(_remove)(window, ended)), report
-
     def update(
         state: AgentState, batch: Transition, weights: jax.Array | None, config: Any
     ) -> tuple[AgentState, Update]:
         steps = in_order(batch, weights, config.training.num_envs)
         state, (signals, measured) = jax.lax.scan(
-            lambda state, now: step(state, now, config), state, steps
+            lambda state, now: _step(update_once, state, now, config), state, steps
         )
         signals = jax.tree.map(lambda x: x.reshape(-1), signals)
         return state, Update(signals, jax.tree.map(lambda x: x.mean(0), measured))
@@ -123,6 +93,46 @@ def n_step_td(
         greedy=None,
         value=lambda params, obs: network.apply(params, obs)[0],
     )
+
+
+# --------------------------------------------------------------------- one time step
+
+_UpdateOnce = Callable[..., tuple[AgentState, Update]]
+
+
+def _step(
+    update_once: _UpdateOnce, state: AgentState, now: Transition, config: Any
+) -> tuple[AgentState, Update]:
+    """All updates of one time step, `[E, ...]`; its metrics are their sum."""
+    window = jax.vmap(_append)(state.trace, now)
+    ended = now.terminated | now.truncated
+    ready = jax.vmap(_ready)(window, ended)
+    slots = jax.tree.map(lambda x: x.swapaxes(0, 1), (window.pending, ready))
+    moved, done = jax.lax.scan(
+        lambda state, slot: _complete(update_once, state, slot, config),
+        state._replace(trace=None),
+        slots,
+    )
+    oldest = jax.tree.map(lambda x: x[0], done.signals)
+    report = Update(oldest, jax.tree.map(lambda x: x.sum(0), done.metrics))
+    return moved._replace(trace=jax.vmap(_remove)(window, ended)), report
+
+
+def _complete(
+    update_once: _UpdateOnce,
+    state: AgentState,
+    slot: tuple[Transition, jax.Array],
+    config: Any,
+) -> tuple[AgentState, Update]:
+    """One update from a slot `[E, ...]`, where any environment's is complete."""
+    returns, ready = slot
+    moved, report = update_once(state, returns, ready.astype(float), config)
+    some = jnp.any(ready)
+    new = jax.tree.map(lambda a, b: jnp.where(some, a, b), moved, state)
+    signals = jax.tree.map(lambda x: jnp.where(ready, x, 0), report.signals)
+    kept = {k: jnp.where(some, v, 0) for k, v in report.metrics.items()}
+    clips = {k: v for k, v in kept.items() if k.startswith("clip/")}
+    return new, Update(signals, metrics(signals, kept["gradient/norm"]) | clips)
 
 
 # ------------------------------------------------------------- one environment's window

@@ -301,7 +301,7 @@ def _legend(axes: "Axes") -> None:
     axes.legend(**style)
 
 
-def _draw(axes: "Axes", line: Line, marker: str | None) -> str:
+def _draw(axes: "Axes", line: Line, marker: str | None) -> Any:
     """Draw a line and its band, and return its colour."""
     (drawn,) = axes.plot(
         line.x, line.y, line.style, label=line.label, marker=marker, markersize=4

@@ -8,6 +8,7 @@ from rl_grads.autodiff.derivatives import (
     nth_derivative,
     vector_gradient,
 )
+from rl_grads.autodiff.mixed_mode import mixed_mode_grad, unroll
 from rl_grads.autodiff.numerics import log1pexp, root_ratio, safe_norm
 from rl_grads.autodiff.products import hvp, jvps, vjps
 from rl_grads.autodiff.surrogates import (
@@ -26,11 +27,13 @@ __all__ = [
     "jacobian",
     "jvps",
     "log1pexp",
+    "mixed_mode_grad",
     "nth_derivative",
     "reinmax",
     "root_ratio",
     "safe_norm",
     "straight_through",
+    "unroll",
     "vector_gradient",
     "vjps",
 ]

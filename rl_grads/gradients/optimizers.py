@@ -129,7 +129,7 @@ def clip_global_norm(config: Any) -> receipts.Reported:
     def receipt(updates: Any, clipped: Any, state: Any) -> receipts.Receipt:
         return receipts.of_norm(optax.tree.norm(updates), config.max_norm)
 
-    return receipts.reported(optax.clip_by_global_norm(config.max_norm), receipt)
+    return receipts.reported(update_clips.clip_by_norm(config.max_norm), receipt)
 
 
 def clip_element(config: Any) -> optax.GradientTransformation:
@@ -139,7 +139,7 @@ def clip_element(config: Any) -> optax.GradientTransformation:
 
 def clip_block_rms(config: Any) -> optax.GradientTransformation:
     """Scale every array down to a root mean square of `max_rms`."""
-    return optax.clip_by_block_rms(config.max_rms)
+    return update_clips.clip_by_rms(config.max_rms)
 
 
 def clip_per_layer(config: Any) -> optax.GradientTransformation:
@@ -149,7 +149,8 @@ def clip_per_layer(config: Any) -> optax.GradientTransformation:
 
 def clip_agc(config: Any) -> optax.GradientTransformation:
     """Adaptive gradient clipping (Brock et al. 2021): relative to the parameters."""
-    return optax.adaptive_grad_clip(config.max_ratio, config.eps)
+    clip = optax.adaptive_grad_clip(config.max_ratio, config.eps)
+    return update_clips.leaving_zero_units(clip)
 
 
 def clip_auto(config: Any) -> receipts.Reported:

@@ -1,4 +1,8 @@
-"""Clips of the update that optax does not have, as optax transformations."""
+"""Clips of the update as optax transformations: those that optax does not have.
+
+Its clips by norm are there as well, because the derivative of optax's own at a zero
+gradient is nan, and a meta-gradient goes through the clip.
+"""
 
 from collections.abc import Hashable
 from typing import Any, NamedTuple
@@ -41,6 +45,73 @@ def clip_by_layer(max_norm: jax.Array | float) -> optax.GradientTransformation:
         return structure.unflatten(clipped[i] for i in range(len(paths))), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def clip_by_norm(max_norm: jax.Array | float) -> optax.GradientTransformation:
+    """Scale the whole update down to `max_norm` (`optax.clip_by_global_norm`).
+
+    Args:
+        max_norm: Largest L2 norm; may be traced.
+
+    Example:
+        >>> clipped, _ = clip_by_norm(2.0).update({"w": jnp.array([0.0, 4.0])}, ())
+        >>> clipped["w"].tolist()
+        [0.0, 2.0]
+    """
+    return optax.stateless(lambda updates, params: _limited(updates, max_norm))
+
+
+def clip_by_rms(max_rms: jax.Array | float) -> optax.GradientTransformation:
+    """Scale every array down to `max_rms` (`optax.clip_by_block_rms`).
+
+    Args:
+        max_rms: Largest root mean square of an array; may be traced.
+
+    Example:
+        >>> clipped, _ = clip_by_rms(2.0).update({"w": jnp.array([4.0, 4.0])}, ())
+        >>> clipped["w"].tolist()
+        [2.0, 2.0]
+    """
+
+    def limited(x: jax.Array) -> jax.Array:
+        return _limited(x, max_rms * jnp.sqrt(jnp.size(x)))
+
+    return optax.stateless(lambda updates, params: jax.tree.map(limited, updates))
+
+
+def leaving_zero_units(
+    clip: optax.GradientTransformation,
+) -> optax.GradientTransformation:
+    """A clip by the norms of units that does nothing to a unit without gradient.
+
+    That changes no value, but its derivative there, which would be nan. Units are
+    those of `optax.unitwise_norm`.
+
+    Args:
+        clip: A transformation that gives zero for zero.
+
+    Example:
+        >>> clip = leaving_zero_units(optax.adaptive_grad_clip(0.1))
+        >>> slope = jax.grad(lambda x: clip.update(x, clip.init(x), x + 1.0)[0])
+        >>> slope(jnp.array(0.0)).item()
+        1.0
+    """
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        zero = jax.tree.map(_in_zero_unit, updates)
+        clipped, state = clip.update(_fixed(updates), state, _fixed(params))
+        return jax.tree.map(jnp.where, zero, updates, clipped), state
+
+    return optax.GradientTransformation(clip.init, update)
+
+
+def _fixed(tree: Any) -> Any:
+    """The same tree, units of zeros being constants."""
+    return jax.tree.map(lambda x: jnp.where(_in_zero_unit(x), 0.0, x), tree)
+
+
+def _in_zero_unit(x: Any) -> jax.Array:
+    return optax.transforms.unitwise_norm(jax.lax.stop_gradient(x)) == 0
 
 
 class AutoClipState(NamedTuple):

@@ -1,8 +1,9 @@
 """The replay memory: a ring, and priorities over its slots where a config wants them.
 
 What a priority is made of says `rl_grads.replay.priorities`. Bad scores do no harm: one
-that is negative or not finite leaves a transition the priority it had; where all
-priorities are zero the draw is uniform, with weights of one.
+that is negative or not finite leaves a transition the priority it had. A priority of
+zero counts as 1e-30: beside any other it is not drawn, and where all are zero the draw
+is uniform, with weights of one.
 """
 
 from typing import Any, NamedTuple
@@ -14,6 +15,8 @@ from rl_grads.replay import blocked_sums, buffer, priorities, ranking
 from rl_grads.replay.blocked_sums import BlockedSums
 from rl_grads.replay.buffer import Experience, Ring, Size
 from rl_grads.replay.ranking import Ranking
+
+_LEAST = 1e-30
 
 
 class Priorities(NamedTuple):
@@ -111,7 +114,8 @@ def _put_ranks(
 
 def _of_ranks(ranks: jax.Array, config: Any) -> jax.Array:
     """`rank ** -exponent`, zero where nothing is stored."""
-    return jnp.where(jnp.isinf(ranks), 0.0, ranks**-config.replay.exponent)
+    powered = jnp.maximum(ranks**-config.replay.exponent, _LEAST)
+    return jnp.where(jnp.isinf(ranks), 0.0, powered)
 
 
 def _sorted(kept: Priorities, config: Any) -> Priorities:
@@ -135,16 +139,15 @@ def sample(
     batch_size = config.training.batch_size
     if priorities.scheme(config).resamples:
         batch_size *= config.replay.large_batch
-    slots = buffer.draw_uniform(key, size, time, batch_size)
     if memory.priorities is None:
+        slots = buffer.draw_uniform(key, size, time, batch_size)
         return Sample(buffer.take(memory.ring, size, slots), slots, None)
     tree = memory.priorities.tree
-    any_left = blocked_sums.total(tree) > 0
-    slots = jnp.where(any_left, blocked_sums.draw(key, tree, batch_size), slots)
-    probability = blocked_sums.get(tree, slots) / blocked_sums.total(tree)
-    count = buffer.available(size, time)
+    slots = blocked_sums.draw(key, tree, batch_size)
     weights = priorities.importance_weights(
-        jnp.where(any_left, probability, 1 / count), count, config.replay.importance
+        blocked_sums.get(tree, slots) / blocked_sums.total(tree),
+        buffer.available(size, time),
+        config.replay.importance,
     )
     return Sample(buffer.take(memory.ring, size, slots), slots, weights)
 
@@ -171,6 +174,7 @@ def prioritise(memory: Memory, slots: jax.Array, signals: Any, config: Any) -> M
     new = jnp.where(jnp.isnan(new), old, new)
     kept = kept._replace(largest=jnp.maximum(kept.largest, jnp.max(new)))
     if kept.ranking is None:
+        new = jnp.maximum(new, _LEAST)
         return memory._replace(priorities=_put(kept, slots, new))
     return memory._replace(priorities=_put_ranks(kept, slots, new, config))
 

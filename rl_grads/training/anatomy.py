@@ -20,6 +20,7 @@ from rl_grads import config as configs
 from rl_grads.agents.agent import AgentState
 from rl_grads.autodiff.per_example import gradient_statistics
 from rl_grads.config import ConfigError
+from rl_grads.envs.environment import Environment
 from rl_grads.gradients import measures
 from rl_grads.replay import memory
 from rl_grads.td.transition import Transition
@@ -120,8 +121,8 @@ def anatomy(
         the = run.plan(given, members)
         number = _update(the, which)
         iteration = _iteration(the, directory, which)
-        _check_kind(the)
-        again = repeat.repeat(the, given, directory, iteration)
+        _check_kind(the, parts(given, the.config).environment)
+        again = repeat.repeat(the, directory, iteration)
         _check_active(the, again.snapshot.members, which)
         seen = _dissect(the, given, again.snapshot, number)
         drift = _drift(the, again.snapshot, seen.metrics)
@@ -164,8 +165,11 @@ def _iteration(the: run.Plan, directory: pathlib.Path, which: Which) -> int:
     return math.ceil(which.step / per)
 
 
-def _check_kind(the: run.Plan) -> None:
-    """Refuse updates that are more than a mean over the examples of one batch."""
+def _check_kind(the: run.Plan, environment: Environment) -> None:
+    """Refuse what cannot be run twice, and more than a mean over a batch's examples."""
+    if not environment.resamples:
+        expected = "one whose states can be stepped twice (gymnax/ID, chain/NAME)"
+        _refuse("env", the.config.env.id, expected)
     state = jax.eval_shape(lambda: run.fresh(the))
     if state.meta is not None:
         learned = ",".join(the.config.meta.learn)

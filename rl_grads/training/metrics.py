@@ -113,6 +113,21 @@ _DIAGNOSTICS = (
     ),
 )
 
+_META = (
+    Metric(
+        "learned/PATH", "-", "value of a learned number, as at the row (`meta.learn`)"
+    ),
+    Metric("meta/loss", "reward²", "outer loss after the inner updates"),
+    Metric("meta/gradient_norm", "-", "L2 norm of the meta-gradient, on the real line"),
+    Metric("meta/skipped", "-", "part of the outer updates skipped as not finite"),
+    Metric(
+        "meta/cosine",
+        "-",
+        "of the estimator's gradient and that of the full unroll (`meta.truth_meter`)",
+    ),
+    Metric("meta/bias", "-", "norm of their difference over that of the latter"),
+)
+
 METRICS = (
     Metric(
         "evaluation/return",
@@ -155,6 +170,7 @@ METRICS = (
         "cosine between the semi-gradient of a batch and its full gradient, 0 where "
         "either is zero (prediction; `diagnostics.semi_full_cosine`)",
     ),
+    *_META,
     *_sampling_variance(),
     *_DIAGNOSTICS,
     *_receipt("update", "`gradient.update`, of each update"),

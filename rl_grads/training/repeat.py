@@ -19,7 +19,6 @@ from rl_grads.config import ConfigError
 from rl_grads.tracking.files import read_rows
 from rl_grads.training import devices, run
 from rl_grads.training.checkpoint import Checkpoints
-from rl_grads.training.engine import Given, parts
 
 _ROWS = "metrics.jsonl"
 Recorded = Mapping[int, Sequence[Mapping[str, Any]]]
@@ -53,14 +52,12 @@ def recorded(directory: pathlib.Path) -> Recorded:
     return rows
 
 
-def repeat(
-    the: run.Plan, given: Given, directory: pathlib.Path, iteration: int
-) -> Repeated:
+def repeat(the: run.Plan, directory: pathlib.Path, iteration: int) -> Repeated:
     """Bring a run to the state before one of its iterations.
 
     Args:
-        the: The run's own members, laid out as they were.
-        given: Agent and environment, where they do not come from the config.
+        the: The run's own members, laid out as they were, in an environment whose
+            states can be stepped twice.
         directory: Where the run's rows and checkpoints lie.
         iteration: Counted from 1; the run must have logged a row at or after it.
 
@@ -68,7 +65,7 @@ def repeat(
         ConfigError: A row does not come out as it was recorded.
     """
     rows, per = recorded(directory), run.steps_per_iteration(the.config)
-    snapshot = _begin(the, given, directory, iteration)
+    snapshot = _begin(the, directory, iteration)
     begun_at, same = snapshot.iteration * per, 0
     for stop in run.stops(the.config):
         if stop.iteration <= snapshot.iteration:
@@ -110,15 +107,9 @@ def _copied(snapshot: run.Snapshot) -> run.Snapshot:
     return snapshot._replace(members=jax.tree.map(lambda x: x.copy(), snapshot.members))
 
 
-def _begin(
-    the: run.Plan, given: Given, directory: pathlib.Path, iteration: int
-) -> run.Snapshot:
-    """The newest checkpoint before an iteration, or the start of training.
-
-    Environments of a host are not in a checkpoint: with them it is always the start.
-    """
-    resamples = parts(given, the.config).environment.resamples
-    if not (resamples and (directory / "checkpoints").is_dir()):
+def _begin(the: run.Plan, directory: pathlib.Path, iteration: int) -> run.Snapshot:
+    """The newest checkpoint before an iteration, or the start of training."""
+    if not (directory / "checkpoints").is_dir():
         return run.start(the)
     checkpoints = Checkpoints(directory, the.config.checkpoint.keep)
     with contextlib.closing(checkpoints):

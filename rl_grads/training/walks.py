@@ -34,14 +34,14 @@ class Walks(NamedTuple):
         ending: Runs in which an episode ends at a step, `[T, slots]`, by their place
             on their device. Each device has as many slots; the rest names any run.
         values: Exact value of each state, `[S]`; nan in terminal states.
-        runs: How many runs count; further ones fill up the devices.
+        layout: Where the runs live; those beyond `layout.members` fill up devices.
     """
 
     steps: Transition
     episode: np.ndarray
     ending: np.ndarray
     values: np.ndarray
-    runs: int
+    layout: devices.Layout
 
 
 # ---------------------------------------------------------------------------- sampling
@@ -95,7 +95,7 @@ def sample(
         episode=episode[:length],
         ending=_ending(episode[:length] >= 0, layout.mesh.size),
         values=np.where(chain.terminal, np.nan, true_values(chain, discount)),
-        runs=runs,
+        layout=layout,
     )
 
 
@@ -285,7 +285,7 @@ def episode_errors(
     """
     count, dtype = np.size(setting.step_size), walks.steps.r_t.dtype
     setting = Setting(*(np.broadcast_to(x, count).astype(dtype) for x in setting))
-    program = _learning(method, walks.steps.r_t.sharding.mesh)
+    program = _learning(method, walks.layout.mesh)
     start = np.full(walks.values.shape, initial_value, dtype)
     exact = walks.values.astype(dtype)
     found = program(walks.steps, walks.ending, setting, start, exact)
@@ -295,14 +295,14 @@ def episode_errors(
 def _mean_by_episode(walks: Walks, found: np.ndarray) -> np.ndarray:
     """Means over the runs `[K, episodes]` of what was found in each slot."""
     time, slots = walks.ending.shape
-    num_devices = walks.steps.r_t.sharding.mesh.size
+    num_devices = walks.layout.mesh.size
     device = np.arange(slots) // (slots // num_devices)
     run = walks.ending + device * (walks.episode.shape[1] // num_devices)
     episode = walks.episode[np.arange(time)[:, None], run]
-    counts = (episode >= 0) & (run < walks.runs)
+    counts = (episode >= 0) & (run < walks.layout.members)
     total = np.zeros((episode.max() + 1, found.shape[-1]))
     np.add.at(total, episode[counts], found[counts])
-    return total.T / walks.runs
+    return total.T / walks.layout.members
 
 
 @functools.lru_cache(maxsize=8)

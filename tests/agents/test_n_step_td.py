@@ -207,9 +207,9 @@ def trained(agent, changes=None):
 
 
 @pytest.mark.parametrize("num_envs", [1, 3])
-def test_one_step_is_td_bit_for_bit(num_envs):
+def test_one_step_is_td(num_envs):
     changes = {"training.num_envs": num_envs}
     expected = trained(Prediction(discount=0.9), changes)
     found = trained(NStepTD(n_step=1, discount=0.9), changes)
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
     assert np.abs(found[0] - found[1]).max() > 0.01

@@ -206,6 +206,23 @@ def test_an_agent_with_a_trace_is_refused(train, command, home):
     assert "agent=td_lambda: expected an agent without a trace" in done.err
 
 
+@pytest.mark.slow
+def test_an_environment_of_the_host_is_refused(train, command, home):
+    assert train(*TINY, "env=gymnasium/CartPole-v1").status == 0
+    done = command("anatomy", str(RUN), "--step", "46")
+    assert done.status == 2
+    assert "env=gymnasium/CartPole-v1: expected one whose states can" in done.err
+
+
+@pytest.mark.slow
+def test_a_run_that_learns_its_config_is_refused(train, command, home):
+    changes = ("meta.learn=[agent.discount]", "meta.steps=1")
+    assert train(*TINY, *changes).status == 0
+    done = command("anatomy", str(RUN), "--step", "46")
+    assert done.status == 2
+    assert "meta.learn=[agent.discount]: expected none" in done.err
+
+
 def test_help(command, capsys):
     with pytest.raises(SystemExit) as error:
         command("anatomy", "--help")

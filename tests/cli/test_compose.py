@@ -62,13 +62,15 @@ def test_every_experiment_trains(train, home, experiment):
 def kind(metric):
     """A metric's name with what depends on the network in capitals."""
     metric = re.sub("^(diagnostics/dormant)/.*", r"\1/PLACE", metric)
+    metric = re.sub("^learned/.*", "learned/PATH", metric)
     return re.sub("^(diagnostics/(gradient_norm|update_ratio))/.*", r"\1/LAYER", metric)
 
 
 def test_every_declared_metric_is_reported(train, home):
     measured = "replay=per diagnostics.sampling_variance=true gradient.clip.max_abs=1"
     assert train("experiment=train", *measured.split(), *DIAGNOSED).status == 0
-    assert train("experiment=random_walk").status == 0
+    learned = "meta.learn=[optimizer.learning_rate] meta.truth_meter=true"
+    assert train("experiment=random_walk", *learned.split()).status == 0
     last = [rows(home, name)[-1] for name in ("train", "random_walk")]
     found = {kind(name) for row in last for name in row}
     assert found - {"step", "member", "seed"} == DECLARED

@@ -427,7 +427,8 @@ def test_next_states_follow_the_transition_table(name):
     for s in np.flatnonzero(~exact(name).terminal):
         for a in range(chain.make(name).num_actions):
             here = (h.index == s) & (h.action == a)
-            assert here.sum() > 100
+            # The last state of the cliffwalk is rare, but leads to one state only.
+            assert here.sum() > (25 if name == "blind_cliffwalk" else 400)
             columns = h.following, h.step.terminated, h.step.reward
             assert_outcomes(name, s, a, Outcome(*(x[here] for x in columns)))
 

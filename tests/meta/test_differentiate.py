@@ -10,6 +10,7 @@ from rl_grads import register
 from rl_grads.agents.networks import mlp
 from rl_grads.agents.schema import MLP, Prediction, QLearning, Target
 from rl_grads.config import ConfigError, get, replace
+from rl_grads.gradients import optimizers
 from rl_grads.gradients.estimators import mean_gradient
 from rl_grads.gradients.schema import (
     SGD,
@@ -22,6 +23,7 @@ from rl_grads.gradients.schema import (
 )
 from rl_grads.meta import estimators
 from rl_grads.td import losses
+from rl_grads.training import compilation
 from rl_grads.training.schema import Config
 
 K, B = 5, 6
@@ -113,8 +115,18 @@ def flat(gradient, state):
 # ------------------------------------------------------------------- finite differences
 
 
-@pytest.mark.parametrize("grad", [jax.grad, None], ids=["plain", "mixed"])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+MODES = [pytest.param(jax.grad, marks=pytest.mark.slow, id="plain")]
+MODES += [pytest.param(None, id="mixed")]
+
+
+def slow_but(*fast):
+    """All optimizers, most of them for the slow tests."""
+    slow = {name: pytest.mark.slow for name in OPTIMIZERS if name not in fast}
+    return [pytest.param(name, marks=slow.get(name, ())) for name in OPTIMIZERS]
+
+
+@pytest.mark.parametrize("grad", MODES)
+@pytest.mark.parametrize("optimizer", slow_but("sgd", "adam"))
 def test_finite_differences(double_precision, transitions, optimizer, grad):
     """K = 5 semi-gradient updates, online bootstrap, tanh network, weights."""
     config, agent = setting(optimizer), agent_of(grad)
@@ -137,7 +149,9 @@ UPDATE_CLIPS = {
 }
 
 
-@pytest.mark.parametrize("clip", UPDATE_CLIPS)
+@pytest.mark.parametrize(
+    "clip", ["global_norm", pytest.param("element", marks=pytest.mark.slow)]
+)
 def test_a_clip_of_the_update(double_precision, transitions, clip):
     config = setting()
     config.gradient = Gradient(UPDATE_CLIPS[clip])
@@ -151,7 +165,10 @@ def test_a_clip_of_the_update(double_precision, transitions, clip):
     assert found == pytest.approx(expected[path], rel=1e-6)
 
 
-@pytest.mark.parametrize(("path", "value"), [("max_norm", 1.5), ("quantile", 0.4)])
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [("max_norm", 1.5), pytest.param("quantile", 0.4, marks=pytest.mark.slow)],
+)
 def test_a_clip_of_every_example(double_precision, transitions, path, value):
     config = setting()
     clip = PerExampleClip(**{path: value})
@@ -187,6 +204,7 @@ def test_a_step_size_for_each_layer(double_precision, transitions):
 
 def test_weights_are_differentiable(double_precision, transitions):
     config, agent = setting(), agent_of()
+    config.gradient = Gradient()
     state = start(agent, config)
     compute = rg.meta.gradient(agent.update, outer_loss, ("agent.discount",), K)
 
@@ -247,21 +265,38 @@ def test_control_with_a_target_network(double_precision, transitions):
 # ----------------------------------------------------------------- where it would break
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", slow_but("adam", "rmsprop"))
 def test_finite_where_the_inner_gradient_is_zero(transitions, optimizer):
     """All rewards and values zero: no inner update moves."""
     config, agent = setting(optimizer), agent_of()
+    config.gradient = Gradient(UPDATE_CLIPS["global_norm"])
+    learn = ("agent.discount", "optimizer.learning_rate", "gradient.update.max_norm")
     state = start(agent, config)
     state = state._replace(params=jax.tree.map(jnp.zeros_like, state.params))
     batches = transitions(1, K, B)
     batches = batches._replace(r_t=jnp.zeros((K, B)))
-    compute = jax.jit(rg.meta.gradient(agent.update, outer_loss, LEARN, K))
+    compute = jax.jit(rg.meta.gradient(agent.update, outer_loss, learn, K))
     found = compute(config, state, batches, transitions(2, 16))
     assert all(jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(found.gradient))
     assert float(found.gradient["optimizer.learning_rate"]) == 0.0
 
 
-@pytest.mark.parametrize("grad", [jax.grad, None], ids=["plain", "mixed"])
+@pytest.mark.parametrize(
+    "name", ["global_norm", "block_rms", "per_layer", "element", "autoclip", "agc"]
+)
+def test_a_clip_has_a_derivative_at_zero(name):
+    """A clip does nothing there: the derivative is one."""
+
+    def step(gradient):
+        config = Config(gradient=Gradient(UpdateClip(name)), optimizer=SGD(1.0))
+        made = optimizers.make(config)
+        params = {"layer": {"w": gradient}}
+        return made.update(params, made.init(params), params)[0]["layer"]["w"]
+
+    np.testing.assert_array_equal(jax.jacobian(step)(jnp.zeros(2)), -jnp.eye(2))
+
+
+@pytest.mark.parametrize("grad", MODES)
 def test_finite_across_a_skipped_update(double_precision, transitions, grad):
     """The derivative is that of the other updates."""
     config, agent = setting("adam"), agent_of(grad)
@@ -289,7 +324,6 @@ def test_a_diverging_member_says_where_and_the_others_go_on(transitions):
     config.gradient = Gradient()
     state, data = start(agent, config), transitions(2, 16)
     batches = transitions(1, K, B)
-    rates = jnp.array([0.1, 1e30])
     compute = rg.meta.gradient(
         agent.update, outer_loss, ("optimizer.learning_rate",), K
     )
@@ -298,19 +332,20 @@ def test_a_diverging_member_says_where_and_the_others_go_on(transitions):
         changed = replace(config, {"optimizer.learning_rate": rate})
         return compute(changed, state, batches, data)
 
-    both = jax.jit(jax.vmap(one))(rates)
-    alone = jax.jit(one)(rates[0])
+    members = jax.jit(jax.vmap(one))
+    both, others = members(jnp.array([0.1, 1e30])), members(jnp.array([0.1, 0.2]))
     assert int(both.diverged_at[0]) == -1
     assert 0 <= int(both.diverged_at[1]) < K
-    np.testing.assert_allclose(both.loss[0], alone.loss, rtol=1e-6)
+    assert others.diverged_at.tolist() == [-1, -1]
+    np.testing.assert_allclose(both.loss[0], others.loss[0], rtol=1e-6)
     name = "optimizer.learning_rate"
-    np.testing.assert_allclose(both.gradient[name][0], alone.gradient[name], rtol=1e-4)
+    gradients = both.gradient[name], others.gradient[name]
+    np.testing.assert_allclose(gradients[0][0], gradients[1][0], rtol=1e-6)
 
 
 def test_it_compiles_once_for_all_numbers(transitions):
-    from rl_grads.training import compilation
-
     config, agent = setting(), agent_of()
+    config.gradient = Gradient()
     state = start(agent, config)
     args = transitions(1, K, B), transitions(2, 16)
     compute = jax.jit(rg.meta.gradient(agent.update, outer_loss, LEARN[:2], K))

@@ -133,14 +133,18 @@ def test_an_error_that_is_not_finite_leaves_the_priority_as_it_was(bad):
     assert np.isfinite(blocked_sums.total(kept.priorities.tree))
 
 
-def test_where_all_priorities_are_zero_the_draw_is_uniform():
-    config = setting(priority="loss_adjusted", batch_size=1000)
-    kept = filled(config, TWO, 5)
-    tree = blocked_sums.create(3)
-    drawn = SAMPLE(with_tree(kept, tree), TWO, jnp.int32(5), jax.random.key(0), config)
-    counts = np.bincount(np.asarray(drawn.experience.r_t).astype(int))
-    assert counts[:3].sum() == 0 and abs(counts[3] - 500) < 60
-    assert drawn.weights.tolist() == [1.0] * 1000
+def test_where_all_priorities_are_zero_the_draw_is_uniform(monkeypatch):
+    known = {**register._COMPONENTS["priority"], "plain": lambda s, c: s.td_error}
+    monkeypatch.setitem(register._COMPONENTS, "priority", known)
+    config = setting(priority="plain", batch_size=1000)
+    kept = filled(config, TWO, 2)
+    kept = PRIORITISE(kept, jnp.array([0, 1]), errors(0.0, 0.0), config)
+    drawn = SAMPLE(kept, TWO, jnp.int32(2), jax.random.key(0), config)
+    assert abs(drawn.slots.mean() - 0.5) < 0.05 and drawn.slots.max() == 1
+    np.testing.assert_allclose(drawn.weights, 1.0, rtol=1e-6)
+    kept = PRIORITISE(kept, jnp.array([1]), errors(1e-20), config)
+    drawn = SAMPLE(kept, TWO, jnp.int32(2), jax.random.key(0), config)
+    assert set(drawn.slots.tolist()) == {1}
 
 
 def test_a_negative_priority_does_not_enter(monkeypatch):

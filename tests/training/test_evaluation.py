@@ -61,6 +61,22 @@ def test_a_network_that_fits_every_state_projects_nothing_away():
         assert found == pytest.approx(expected, rel=1e-9)
 
 
+def test_members_solve_for_their_values_one_at_a_time():
+    # A batch of them has hung on several CPU devices.
+    def error(discount, w):
+        parts = parts_of("random_walk_19", Linear(), discount)
+        return evaluation.value_error(parts, {"w": w[None]})
+
+    discounts, w = jnp.array([0.5, 0.9, 1.0]), jnp.linspace(0, 1, 19)
+    program = jax.jit(jax.vmap(error, (0, None))).lower(discounts, w)
+    found = program.compile()(discounts, w)
+    chain = make_chain("random_walk_19").exact
+    expected = [chain_answers.rmsve(chain, w, float(d)) for d in discounts]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    calls = [line for line in program.as_text().splitlines() if "lapack_strsm" in line]
+    assert calls and not any("tensor<3x" in line for line in calls)
+
+
 def metrics_of(parts):
     key = jax.random.key(0)
     member = jax.eval_shape(lambda: loop.init(parts, key))

@@ -14,7 +14,7 @@ from rl_grads.meta.estimate import Task
 from rl_grads.meta.inner import Problem
 from rl_grads.meta.schema import Meta
 from rl_grads.replay.schema import Replay
-from rl_grads.training import meta_learning
+from rl_grads.training import engine, loop, meta_learning, session
 from rl_grads.training.check import check
 from rl_grads.training.engine import Given
 
@@ -195,11 +195,8 @@ def test_nothing_is_carried_where_nothing_is_learned():
 def test_the_outer_discount_is_held_fixed():
     """The outer loss of one value: its slope shows the discount it was taken at."""
     config = walk(learn=("agent.discount",), outer_discount=0.25)
-    given = Given(None, None)
-    from rl_grads.training import engine, loop
-
     rg.config.as_pytree()
-    parts = engine.parts(given, config)
+    parts = engine.parts(Given(None, None), config)
     member = jax.jit(lambda key: loop.init(parts, key))(jax.random.key(0))
     seen = []
 
@@ -261,3 +258,38 @@ def test_a_further_batch_needs_a_memory():
 def test_what_fits_passes_the_door():
     check(walk(learn=("agent.discount", RATE), steps=2), Given(None, None))
     check(walk(ONLINE, learn=(RATE,)), Given(None, None))
+
+
+# --------------------------------------------------------------------------- resuming
+
+
+class Cut(Exception):
+    """Stands for whatever ends a process."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [{}, ONLINE])
+def test_a_resumed_run_goes_on_learning(tmp_path, monkeypatch, changes):
+    config = walk(
+        changes | {"checkpoint.interval": 200},
+        learn=("agent.discount", RATE),
+        estimator="forward",
+        optimizer=Adam(learning_rate=0.05),
+    )
+    members = rg.population(config, (0, 1))
+    whole = rg.train(members=members, run_dir=tmp_path / "whole")
+    row = session._row
+
+    def failing(trackers, progress, step, metrics):
+        row(trackers, progress, step, metrics)
+        if step > 250:
+            raise Cut
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "_row", failing)
+        with pytest.raises(Cut):
+            rg.train(members=members, run_dir=tmp_path / "cut")
+    again = rg.population(rg.replace(config, {"resume": str(tmp_path / "cut")}), (0, 1))
+    found = rg.train(members=again, run_dir=tmp_path / "cut")
+    for name in ("learned/agent.discount", f"learned/{RATE}", "meta/loss"):
+        np.testing.assert_array_equal(found.metrics[name], whole.metrics[name])

@@ -45,7 +45,7 @@ def test_walks_are_those_of_the_chain(common):
 
 def test_runs_fill_up_the_devices_and_differ_by_seed(common):
     assert common.steps.r_t.shape[1] == RUNS + 1  # There are two devices.
-    assert common.runs == RUNS
+    assert common.layout.members == RUNS
     other = walks.sample(make("random_walk"), RUNS, EPISODES, seed=2)
     short = min(len(common.episode), len(other.episode))
     assert (common.steps.s_t[:short] != other.steps.s_t[:short]).any()

@@ -221,12 +221,7 @@ def are_comparable(sites: Sequence[Site]) -> bool:
 
 def gradient(f: Factors) -> jax.Array:
     """The gradient itself, flat."""
-    labels = f.labels
-    if not labels.is_look_up and _size(labels.record) > _size(labels.output):
-        # The left operand gets transposed: let that be the smaller one.
-        swapped = labels._replace(record=labels.output, output=labels.record)
-        f = Factors(swapped, x=f.delta, delta=f.x)
-    return _product(f, f.x, f.delta, ())
+    return _product(f, ())
 
 
 def weighted_sum(f: Factors, weights: jax.Array | None, keep: jax.Array) -> jax.Array:
@@ -235,7 +230,7 @@ def weighted_sum(f: Factors, weights: jax.Array | None, keep: jax.Array) -> jax.
     Examples that are not kept count for nothing, whatever they hold.
     """
     x, delta = weighted(f.x, None, keep), weighted(f.delta, weights, keep)
-    return _product(f, x, delta, (0,))
+    return _product(Factors(f.labels, x, delta), (0,))
 
 
 def weighted(array: jax.Array, weights: jax.Array | None, keep: jax.Array) -> jax.Array:
@@ -249,21 +244,30 @@ def weighted(array: jax.Array, weights: jax.Array | None, keep: jax.Array) -> ja
     return rows.reshape(array.shape)
 
 
-def _product(
-    f: Factors, x: jax.Array, delta: jax.Array, batch: tuple[int, ...]
-) -> jax.Array:
+def _product(f: Factors, batch: tuple[int, ...]) -> jax.Array:
     """Contract over the places, and over a leading batch axis if there is one."""
     labels, first = f.labels, len(batch)
-    axis = first + len(labels.both)
     if labels.is_look_up:
-        shape = [a.size for a in labels.output]
-        zeros = jnp.zeros((_size(labels.record), *shape), delta.dtype)
-        out = zeros.at[x.reshape(-1)].add(delta.reshape(-1, *shape))
-        out = out.reshape([a.size for a in labels.record + labels.output])
-    else:
-        numbers = (((*batch, axis),) * 2, (tuple(range(first, axis)),) * 2)
-        out = lax.dot_general(x, delta, numbers)
+        return _scatter(f)
+    left, right = f.x, f.delta
+    if _size(labels.record) > _size(labels.output):
+        # The left operand gets transposed: let that be the smaller one.
+        labels = labels._replace(record=labels.output, output=labels.record)
+        left, right = right, left
+    axis = first + len(labels.both)
+    numbers = (((*batch, axis),) * 2, (tuple(range(first, axis)),) * 2)
+    out = lax.dot_general(left, right, numbers)
     return jnp.transpose(out, labels.order).reshape(-1)
+
+
+def _scatter(f: Factors) -> jax.Array:
+    """Add up the rows of a look-up, over all places of all examples."""
+    labels = f.labels
+    shape = [a.size for a in labels.output]
+    rows = jnp.zeros((_size(labels.record), *shape), f.delta.dtype)
+    rows = rows.at[f.x.reshape(-1)].add(f.delta.reshape(-1, *shape))
+    sizes = [a.size for a in labels.record + labels.output]
+    return jnp.transpose(rows.reshape(sizes), labels.order).reshape(-1)
 
 
 def square_norm(parts: Sequence[Factors]) -> jax.Array:

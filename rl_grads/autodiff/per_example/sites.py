@@ -237,7 +237,8 @@ def _patches(eqn: Any, x: Any, s: _Shapes) -> Any:
             lax.slice_in_dim(x, i * step, i * step + last, stride, axis + 1)
             for i in range(s.window[axis])
         ]
-        x = jnp.concatenate(shifted, -1)
+        # Left to itself XLA fuses the copies with what follows, at many times the cost.
+        x = lax.optimization_barrier(jnp.concatenate(shifted, -1))
     return x.reshape(*x.shape[:-1], math.prod(s.window), s.groups, s.channels)
 
 

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.ad_checkpoint import checkpoint_name
 
 B = 5  # Examples in a batch.
 CASES = {}
@@ -104,7 +105,7 @@ def used_in_and_out_of_a_loop(m):
 @case
 def named_for_a_checkpoint(m):
     def loss(w, x):
-        named = jax.ad_checkpoint.checkpoint_name(w, "w")
+        named = checkpoint_name(w, "w")
         return jnp.sum(jnp.tanh(x @ named))
 
     return (loss, m.draw(0, 7, 6), (m.draw(1, B, 7),), "f")
