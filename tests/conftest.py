@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -94,3 +95,11 @@ def pytest_make_collect_report(collector):
     if IN_CI:
         failed_skip(report)
     return report
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_programs() -> Iterator[None]:
+    """Every compiled program keeps memory mapped, and a process may map only so much."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()

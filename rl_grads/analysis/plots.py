@@ -122,12 +122,52 @@ def curves(runs: Sequence[Series], metric: str, *, log_y: bool = False) -> "Figu
     means = [Line(run.label, run.steps, iqm(run.values.T)) for run in seen]
     if len(seen) > 1:
         return lines(means, x, y, title="interquartile means over members")
-    count = len(seen[0].values)
-    title = f"{count} members (thin) and their interquartile mean"
-    figure, axes = _figure(x, y, title)
-    axes.plot(seen[0].steps, seen[0].values.T, color="#9ab", linewidth=0.8)
-    axes.plot(means[0].x, means[0].y, color="#146", linewidth=2.2)
+    figure, axes = _figure(x, y, _members_title(seen[0]))
+    _draw_members(axes, seen[0])
     return figure
+
+
+def panels(runs: Sequence[Series]) -> "Figure":
+    """Several metrics of one run, one above the other, with all members.
+
+    Args:
+        runs: One for each metric; the label is its name.
+
+    Raises:
+        ValueError: There is none, or values are not `[members, time]`.
+
+    Example:
+        >>> figure = panels([Series("rate", [10, 20], [[0.5, 0.25]])])
+        >>> figure.axes[0].get_ylabel()
+        'rate'
+    """
+    from matplotlib.figure import Figure
+
+    if not runs:
+        raise ValueError("runs: expected at least one")
+    seen = [_measured(run) for run in runs]
+    size = (_SIZE[0], 0.6 * _SIZE[1] * (len(seen) + 0.5))
+    figure = Figure(figsize=size, layout="constrained")
+    for axes, run in zip(
+        figure.subplots(len(seen), sharex=True, squeeze=False)[:, 0], seen, strict=True
+    ):
+        axes.set_ylabel(run.label)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        _draw_members(axes, run)
+    figure.axes[0].set_title(_members_title(seen[0]), fontsize="medium")
+    figure.axes[-1].set_xlabel("environment steps per member")
+    return figure
+
+
+def _members_title(run: Series) -> str:
+    return f"{len(run.values)} members (thin) and their interquartile mean"
+
+
+def _draw_members(axes: "Axes", run: Series) -> None:
+    """Every member of a run, and their interquartile mean."""
+    axes.plot(run.steps, run.values.T, color="#9ab", linewidth=0.8)
+    axes.plot(run.steps, iqm(run.values.T), color="#146", linewidth=2.2)
 
 
 def _measured(run: Series) -> Series:

@@ -49,6 +49,10 @@ def _parser() -> argparse.ArgumentParser:
         "curves", help="a metric over training; of a sweep, a line for each point"
     )
     curves.set_defaults(draw=_curves)
+    learned = figures.add_parser(
+        "learned", help="the numbers that a run has learned (meta.learn), over training"
+    )
+    learned.set_defaults(draw=_learned)
     sensitivity = figures.add_parser(
         "sensitivity", help="the final metric over a key that was swept"
     )
@@ -62,23 +66,28 @@ def _parser() -> argparse.ArgumentParser:
         help="highest value shown; points above it, and those that diverged, stand on "
         "it (default: the highest of all intervals)",
     )
+    for one in (curves, learned, sensitivity):
+        _files(one)
     for one in (curves, sensitivity):
         _common(one)
     return parser
 
 
-def _common(parser: argparse.ArgumentParser) -> None:
+def _files(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "run", type=pathlib.Path, metavar="RUN", help="folder of the run or sweep"
-    )
-    parser.add_argument(
-        "--metric", help="default: evaluation/return or evaluation/rmsve"
     )
     parser.add_argument(
         "--to",
         type=pathlib.Path,
         metavar="STEM",
         help="write STEM.png and STEM.pdf (default: into RUN)",
+    )
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--metric", help="default: evaluation/return or evaluation/rmsve"
     )
     parser.add_argument(
         "--log-y", action="store_true", help="logarithmic vertical scale"
@@ -103,6 +112,25 @@ def _curves(options: argparse.Namespace) -> Any:
         if metric in one.metrics
     ]
     return plots.curves(series, metric, log_y=options.log_y)
+
+
+def _learned(options: argparse.Namespace) -> Any:
+    """A panel for each learned number, on a run of its own."""
+    from rl_grads.analysis import plots
+
+    found = results.points(options.run)
+    if len(found) > 1:
+        expected = f"expected one run, such as {found[0].directory}"
+        raise ConfigError(f"{options.run}: {expected}")
+    one = results.logged(found[0])
+    names = [name for name in one.metrics if name.startswith("learned/")]
+    if not names:
+        raise ConfigError(f"{options.run}: expected a run with meta.learn=[...]")
+    series = [
+        plots.Series(name.removeprefix("learned/"), one.steps, one.metrics[name])
+        for name in names
+    ]
+    return plots.panels(series)
 
 
 def _sensitivity(options: argparse.Namespace) -> Any:

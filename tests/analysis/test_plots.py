@@ -147,3 +147,18 @@ def test_files_have_both_kinds_and_equal_figures_equal_bytes(tmp_path):
 def test_a_stem_may_have_dots(tmp_path):
     figure = plots.lines([Line("a", [0], [1])], X, Y)
     assert plots.save(figure, tmp_path / "v1.5")[0].name == "v1.5.png"
+
+
+def test_panels_stand_one_above_the_other():
+    runs = [
+        Series("rate", [10, 20], [[0.5, 0.25], [0.5, 0.75]]),
+        Series("discount", [10, 20], [[0.9, 0.8], [0.9, 1.0]]),
+    ]
+    figure = plots.panels(runs)
+    assert [axes.get_ylabel() for axes in figure.axes] == ["rate", "discount"]
+    assert figure.axes[0].lines[-1].get_ydata().tolist() == [0.5, 0.5]
+    assert figure.axes[0].get_title() == (
+        "2 members (thin) and their interquartile mean"
+    )
+    with pytest.raises(ValueError, match="runs: expected at least one"):
+        plots.panels([])

@@ -68,7 +68,8 @@ def kind(metric):
 
 def test_every_declared_metric_is_reported(train, home):
     measured = "replay=per diagnostics.sampling_variance=true gradient.clip.max_abs=1"
-    assert train("experiment=train", *measured.split(), *DIAGNOSED).status == 0
+    clipped = "gradient.per_example.max_norm=1"
+    assert train("experiment=train", *measured.split(), clipped, *DIAGNOSED).status == 0
     learned = "meta.learn=[optimizer.learning_rate] meta.truth_meter=true"
     assert train("experiment=random_walk", *learned.split()).status == 0
     last = [rows(home, name)[-1] for name in ("train", "random_walk")]
@@ -207,7 +208,7 @@ def test_a_users_configs_are_choices_too(command, folder):
 
 def test_a_users_configs_stand_among_the_expected_names(command, folder):
     err = command("train", f"--config-dir={folder}", "experiment=min").err
-    assert "minatar_breakout, mine, random_walk, train" in err
+    assert "minatar_breakout, mine, random_walk, random_walk_19, " in err
     assert "did you mean 'mine'?" in err
 
 

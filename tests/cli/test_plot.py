@@ -228,3 +228,48 @@ def test_a_figure_must_be_named(command, capsys):
             command("plot", *argv)
         assert stopped.value.code == 2
         assert word in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------------- learned numbers
+
+
+def test_learned_numbers_have_a_panel_each(home, command, monkeypatch):
+    folder = home / "runs" / "mine"
+    folder.mkdir(parents=True)
+    rows = [
+        {
+            "step": step,
+            "member": k,
+            "seed": k,
+            "learned/agent.discount": 0.9 + 0.01 * k,
+            "learned/optimizer.learning_rate": 0.001 * step,
+            "gradient/norm": 1.0,
+        }
+        for step in (10, 20)
+        for k in range(2)
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    saved = []
+    original = plots.save
+    monkeypatch.setattr(
+        plots, "save", lambda *args: saved.append(args[0]) or original(*args)
+    )
+    status, out, err = command("plot", "learned", str(folder))
+    assert (status, err) == (0, "")
+    assert out.splitlines() == [str(folder / f"learned.{e}") for e in ("png", "pdf")]
+    panels = saved[0].axes
+    assert [axes.get_ylabel() for axes in panels] == [
+        "agent.discount",
+        "optimizer.learning_rate",
+    ]
+    assert [float(y) for y in panels[0].lines[-1].get_ydata()] == [0.905, 0.905]
+    assert [float(y) for y in panels[1].lines[0].get_ydata()] == [0.01, 0.02]
+
+
+def test_a_run_that_learned_nothing_is_refused(sweep, command):
+    status, _, err = command("plot", "learned", str(sweep / "0"))
+    assert status == 2
+    assert err.endswith("expected a run with meta.learn=[...]\n")
+    status, _, err = command("plot", "learned", str(sweep))
+    assert status == 2
+    assert f"expected one run, such as {sweep / '0'}" in err

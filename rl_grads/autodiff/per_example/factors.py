@@ -255,8 +255,8 @@ def _product(f: Factors, batch: tuple[int, ...]) -> jax.Array:
         labels = labels._replace(record=labels.output, output=labels.record)
         left, right = right, left
     axis = first + len(labels.both)
-    numbers = (((*batch, axis),) * 2, (tuple(range(first, axis)),) * 2)
-    out = lax.dot_general(left, right, numbers)
+    contract, both = (*batch, axis), tuple(range(first, axis))
+    out = lax.dot_general(left, right, ((contract, contract), (both, both)))
     return jnp.transpose(out, labels.order).reshape(-1)
 
 

@@ -224,10 +224,18 @@ def _trace(
         return out
 
     jaxpr, shapes = jax.make_jaxpr(flat, return_shape=True)(*avals)
-    shape, dtype = getattr(shapes[0], "shape", None), getattr(shapes[0], "dtype", None)
-    if shape != () or not jnp.issubdtype(dtype, jnp.floating):
-        found = f"{dtype}{list(shape)}" if shape is not None else f"{shapes[0]}"
+    value = shapes[0]
+    if not isinstance(value, jax.ShapeDtypeStruct) or not _is_scalar(value):
         raise TypeError(
-            f"loss_fn: expected a floating-point scalar for one example, got {found}"
+            "loss_fn: expected a floating-point scalar for one example, got "
+            + (
+                f"{value.dtype}{list(value.shape)}"
+                if hasattr(value, "dtype")
+                else str(value)
+            )
         )
     return jaxpr, jax.tree.structure(shapes[1])
+
+
+def _is_scalar(value: jax.ShapeDtypeStruct) -> bool:
+    return value.shape == () and bool(jnp.issubdtype(value.dtype, jnp.floating))

@@ -58,18 +58,23 @@ def evaluate(
     for index, eqn in enumerate(jaxpr.eqns):
         operands = [_read(values, v) for v in eqn.invars]
         with eqn.ctx.manager:
-            if index in plan.sites:
-                site, tap = plan.sites[index], taps[index]
-                out, records[index] = sites.call(eqn, operands, site, tap)
-                outs = [out]
-            elif index in plan.inner:
-                enter = _ENTER[eqn.primitive.name]
-                inner = plan.inner[index]
-                outs, records[index] = enter(eqn, operands, inner, taps[index])
-            else:
-                outs = _plain(eqn, operands, index in plan.unfolded)
+            outs, record = _equation(eqn, operands, plan, index, taps.get(index))
         values |= dict(zip(eqn.outvars, outs, strict=True))
+        if record is not None:
+            records[index] = record
     return [_read(values, v) for v in jaxpr.outvars], records
+
+
+def _equation(
+    eqn: Any, operands: list[Any], plan: Plan, index: int, taps: Any
+) -> tuple[list[Any], Any]:
+    """The outputs of one equation, and its record or None."""
+    if index in plan.sites:
+        out, record = sites.call(eqn, operands, plan.sites[index], taps)
+        return [out], record
+    if index in plan.inner:
+        return _ENTER[eqn.primitive.name](eqn, operands, plan.inner[index], taps)
+    return _plain(eqn, operands, index in plan.unfolded), None
 
 
 def _read(values: dict[Any, Any], variable: Any) -> Any:

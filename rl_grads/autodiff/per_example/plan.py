@@ -137,43 +137,26 @@ def _conditional(eqn: Any, ins: list[Tag], live: tuple[bool, ...]) -> _Step:
 def _loop(eqn: Any, ins: list[Tag], live: tuple[bool, ...]) -> _Step:
     """A scan: parameters may be constants of its body, or scanned over."""
     consts, carry, _ = jaxprs.loop(eqn)
-    length = eqn.params["length"]
-    body = eqn.params["jaxpr"]
-    live_body, live_in = jaxprs.live_in_loop(eqn, live)
-    kept = [
-        body.outvars[i] is body.invars[consts + i] for i in range(carry)
-    ]  # A carry that never changes is a constant.
-    refused = _refuse(
-        [
-            tag
-            for tag, keep, alive in zip(
-                ins[consts : consts + carry], kept, live_in[consts:], strict=False
-            )
-            if alive and not keep
-        ],
-        "is carried through a scan",
-    )
+    body, length = eqn.params["jaxpr"], eqn.params["length"]
+    stop = consts + carry
+    # A carry that never changes is a constant.
+    kept = [body.outvars[i] is body.invars[consts + i] for i in range(carry)]
+    constant = [True] * consts + kept
     tags = [
-        *(_at_all_times(tag, length) for tag in ins[:consts]),
         *(
-            _at_all_times(t, length) if k else True
-            for t, k in zip(ins[consts:], kept, strict=False)
+            _at_all_times(t, length) if k else bool(t)
+            for t, k in zip(ins, constant, strict=False)
         ),
-        *(_at_its_time(tag, length) for tag in ins[consts + carry :]),
+        *(_at_its_time(t, length) for t in ins[stop:]),
     ]
-    flow = walk(body, tags, live_body)
-    left = [
-        *(out for out, keep in zip(flow.outs, kept, strict=False) if not keep),
-        *flow.outs[carry:],
-    ]
-    refused |= _refuse(left, "leaves a scan") | flow.refused
-    outs = [
-        tag if keep else True
-        for tag, keep in zip(ins[consts : consts + carry], kept, strict=True)
-    ]
-    return _Step(
-        (*outs, *(True,) * (len(live) - carry)), inner=(flow.plan,), refused=refused
-    )
+    flow = walk(body, tags, jaxprs.live_in_loop(eqn, live)[0])
+    changed = [t for t, k in zip(ins[:stop], constant, strict=True) if not k]
+    left = [t for t, k in zip(flow.outs[:carry], kept, strict=True) if not k]
+    refused = _refuse(changed, "is carried through a scan")
+    refused |= _refuse([*left, *flow.outs[carry:]], "leaves a scan") | flow.refused
+    outs = [t if k else True for t, k in zip(ins[consts:stop], kept, strict=True)]
+    outs += [True] * (len(live) - carry)
+    return _Step(tuple(outs), inner=(flow.plan,), refused=refused)
 
 
 def _at_all_times(tag: Tag, length: int) -> Tag:

@@ -95,7 +95,9 @@ def gradient_statistics(
         return GradientStatistics(
             gradient=unflatten(total),
             norms=norms,
-            layer_norms=unflatten(map(batch.root, squares)) if layer_norms else None,
+            layer_norms=unflatten([batch.root(s) for s in squares])
+            if layer_norms
+            else None,
             cosines=_cosines(made, mean, norms) if cosines else None,
             gram=_gram(made) if gram else None,
             noise_scale=_noise_scale(mean, norms, keep) if noise_scale else None,
