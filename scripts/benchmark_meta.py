@@ -2,9 +2,9 @@
 
     python scripts/benchmark_meta.py [--updates 100 1000] [--rounds 5] [--only NAME ...]
 
-The derivative of an outer loss in discount, learning rate and initial parameters through
-T semi-gradient TD updates of an MLP 4x256 on batches of 1024. Temporary memory is what
-the compiler plans (`memory_analysis`); times are medians, sides alternate.
+The derivative of an outer loss in discount, learning rate and initial parameters
+through T semi-gradient TD updates of an MLP 4x256 on batches of 1024. Temporary memory
+is what the compiler plans (`memory_analysis`); times are medians, sides alternate.
 """
 
 import argparse

@@ -99,7 +99,7 @@ def pytest_make_collect_report(collector):
 
 @pytest.fixture(scope="module", autouse=True)
 def _forget_programs() -> Iterator[None]:
-    """Every compiled program keeps memory mapped, and a process may map only so much."""
+    """A compiled program keeps memory mapped, and a process may map only so much."""
     yield
     if "jax" in sys.modules:
         sys.modules["jax"].clear_caches()

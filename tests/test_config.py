@@ -243,6 +243,7 @@ def test_configs_that_differ_in_numbers_compile_once():
     assert _compilations(program, Outer(offset=1.0), Outer(scale=0.3)) == 0
 
 
+@pytest.mark.slow
 def test_an_agent_update_compiles_once_for_all_numbers():
     first = _whole("q_learning", "mlp", "adam", clip="global_norm")
     second = jax.tree.map(lambda x: 0.9 * x, first)
@@ -684,6 +685,7 @@ INPUTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("parts", "changes", "expected"), INPUTS)
 def test_an_update_is_differentiable_in_every_number(parts, changes, expected):
     value = _whole(*parts.split(), **changes)
@@ -695,6 +697,7 @@ def test_an_update_is_differentiable_in_every_number(parts, changes, expected):
     assert moved == expected | {f"optimizer.layer_factors.{_LAYER[parts.split()[1]]}"}
 
 
+@pytest.mark.slow
 def test_the_initial_value_of_a_linear_network_is_an_input():
     value = _whole("prediction", "linear", "sgd")
     value = replace(value, {"network": Linear(initial_value=0.25)})

@@ -55,6 +55,7 @@ FIVE_STATES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("episodes", "members", "interval"),
     [(1, 4000, 50), (10, 4000, 50), (100, 20_000, 200)],
@@ -248,6 +249,7 @@ THOUSAND = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("row", THOUSAND)
 def test_expected_updates_find_the_fixed_points_of_the_thousand_state_walk(
@@ -326,6 +328,7 @@ def on_bairds_chain(td_gradient, steps, precision):
     return prediction(changes, initial_weights=START)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("td_gradient", BAIRD)
 def test_expected_updates_on_bairds_chain(td_gradient, precision):
@@ -434,6 +437,7 @@ def value_of_one_state(limit, reward, steps, **changes):
     return result.params[0]["w"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("limit", "replay"), [(500, Replay(capacity=1000)), (5, None)], ids=["500", "5"]
 )
@@ -445,6 +449,7 @@ def test_a_truncated_episode_still_has_its_future(limit, replay):
     np.testing.assert_allclose(value, 100.0, rtol=2e-5)
 
 
+@pytest.mark.slow
 def test_float64_reaches_from_the_reward_to_the_value():
     changes = {
         "precision": "float64",

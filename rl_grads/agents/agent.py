@@ -167,9 +167,7 @@ def apply_gradient(state: AgentState, gradient: Any, config: Any) -> AgentState:
     )
 
 
-def in_order(
-    batch: Transition, weights: jax.Array | None, num_envs: int
-) -> Transition:
+def in_order(batch: Transition, weights: jax.Array | None, num_envs: int) -> Transition:
     """A batch `[B, ...]` as time steps of all environments, `[B / E, E, ...]`.
 
     Args:

@@ -10,6 +10,15 @@ from rl_grads.autodiff.derivatives import (
 )
 from rl_grads.autodiff.mixed_mode import mixed_mode_grad, unroll
 from rl_grads.autodiff.numerics import log1pexp, root_ratio, safe_norm
+from rl_grads.autodiff.per_example import (
+    clipped_gradient,
+    explain,
+    gradient_statistics,
+    gradient_with_norms,
+    per_example_gradients,
+    per_example_norms,
+    reweighted_gradients,
+)
 from rl_grads.autodiff.products import hvp, jvps, vjps
 from rl_grads.autodiff.surrogates import (
     gumbel_straight_through,
@@ -21,6 +30,10 @@ __all__ = [
     "RuleError",
     "check_rule",
     "clip_gradient",
+    "clipped_gradient",
+    "explain",
+    "gradient_statistics",
+    "gradient_with_norms",
     "gumbel_straight_through",
     "hessian",
     "hvp",
@@ -29,7 +42,10 @@ __all__ = [
     "log1pexp",
     "mixed_mode_grad",
     "nth_derivative",
+    "per_example_gradients",
+    "per_example_norms",
     "reinmax",
+    "reweighted_gradients",
     "root_ratio",
     "safe_norm",
     "straight_through",

@@ -11,6 +11,8 @@ from rl_grads.agents.schema import Linear, NStepTD, Prediction
 from rl_grads.gradients.schema import SGD, Adam
 from rl_grads.td.transition import Transition
 
+pytestmark = pytest.mark.slow
+
 START = (0.5, -1.0, 2.0)
 DISCOUNT, STEP_SIZE = 0.9, 0.5
 

@@ -131,6 +131,7 @@ def test_secondary_weights(td_gradient, expected):
     np.testing.assert_array_equal(state.estimator.weights[0], [expected, 0.0])
 
 
+@pytest.mark.slow
 def test_gradient_td_weighs_examples():
     two = batch(
         ([1.0, 0.0], 1.0, [0.0, 1.0], 0.5, 3.0), ([0.0, 1.0], 2.0, [0.0, 0.0], 0.0, 1.0)
@@ -256,6 +257,7 @@ def half_projected_error(flat, unravel, steps):
     return 0.5 * g @ best, best
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rule", "on_policy"),
     [(directions.gtd2, True), (directions.gtd2, False), (directions.tdc, True)],
@@ -320,6 +322,7 @@ SHARED = {"agent.discount", "optimizer.learning_rate"}
 NUMBERS = {"agent.interpolation", *OWN["tdrc"], *SHARED}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", dict.fromkeys(PREDICTION_GRADIENTS + CONTROL_GRADIENTS)
 )
@@ -357,6 +360,7 @@ def test_secondary_weights_learn_by_the_optimizer_of_the_parameters():
 # --------------------------------------------------------------------------- control
 
 
+@pytest.mark.slow
 def test_two_updates_of_qrc():
     # Values (1, 4) of both actions in both states; 0 was taken, 1 is as good in s'.
     start = Network(
@@ -380,6 +384,7 @@ def test_two_updates_of_qrc():
     assert state.estimator.weights.tolist() == [[0.375, 0.0], [0.0, 0.0]]
 
 
+@pytest.mark.slow
 def test_qrc_takes_batches_of_any_size_beside_any_width():
     settings = Config(agent=QLearning(), network=MLP((16,)), optimizer=SGD(0.1))
     agent = agents.q_learning(network=networks.make(settings, 2), td_gradient="qrc")

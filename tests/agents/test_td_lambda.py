@@ -15,6 +15,8 @@ from rl_grads.training.loop import init
 from rl_grads.training.population import split
 from rl_grads.training.restart import restart
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def quick_compiler():

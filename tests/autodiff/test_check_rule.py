@@ -271,6 +271,7 @@ def test_a_rule_with_both_modes_passes_whatever_applies():
     assert re.search(r"^vmap: passed, \de", str(report), re.MULTILINE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", [log1pexp, safe_norm, root_ratio])
 def test_rules_of_this_library_pass(rule):
     report = check_rule(rule, jnp.abs(X))
@@ -282,6 +283,7 @@ def test_a_surrogate_gradient_is_no_derivative():
         check_rule(straight_through(jnp.round), X)
 
 
+@pytest.mark.slow
 def test_what_a_custom_vjp_cannot_do_is_reported():
     report = check_rule(lambda x: clip_gradient(x, max_abs=1e3, max_norm=1e3), X)
     assert {k for k, why in report.not_applicable.items() if why == NO_FORWARD} == {
@@ -298,6 +300,7 @@ def test_a_clip_that_clips_is_no_derivative():
         check_rule(lambda x: clip_gradient(x, max_abs=0.5), X)
 
 
+@pytest.mark.slow
 def test_a_plain_function_passes_everything():
     def fun(tree, index, scale):
         return {
@@ -311,6 +314,7 @@ def test_a_plain_function_passes_everything():
     assert list(report.errors) == list(CHECKS)
 
 
+@pytest.mark.slow
 def test_integers_and_settings_are_no_problem():
     assert "nondifferentiable" in check_rule(row(), X, jnp.array(2)).errors
     tree = {"a": X, "b": 2.0 * X, "none": None}
@@ -318,6 +322,7 @@ def test_integers_and_settings_are_no_problem():
     assert "pytrees" in report.errors
 
 
+@pytest.mark.slow
 def test_a_function_in_a_small_dtype_is_held_to_that_dtype():
     report = check_rule(lambda x: jnp.sin(x.astype("float32")), X)
     assert 1e-9 < report.errors["finite_differences"] < 3e-4

@@ -37,6 +37,7 @@ def test_the_value_is_unchanged(limits):
     assert (found["b"].dtype, float(found["b"])) == (jnp.bfloat16, 1.0)
 
 
+@pytest.mark.slow
 def test_half_a_square_becomes_huber():
     def huber(x):
         return jnp.where(abs(x) <= 1, 0.5 * x**2, abs(x) - 0.5)
@@ -47,6 +48,7 @@ def test_half_a_square_becomes_huber():
     assert slope.tolist() == [-1.0, -1.0, -0.25, 0.0, 0.25, 0.75, 1.0, 1.0]
 
 
+@pytest.mark.slow
 def test_elements_first_then_the_norm():
     # [3, -4, 0.5] is cut to [1, -1, 0.5], whose norm is 1.5.
     found = arriving(jnp.array([3.0, -4.0, 0.5]), max_abs=1.0, max_norm=0.75)
@@ -140,6 +142,7 @@ def test_half_precision_keeps_its_dtype(dtype, value):
 # ---------------------------------------------------------------------- second order
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", LIMITS)
 def test_finite_to_second_order_at_a_zero_cotangent(limit):
     fun = lambda x: half_square(x, **{limit: 1.0})  # noqa: E731
@@ -201,6 +204,7 @@ def chain(x, limits):
     return jnp.sum(clip_gradient(hidden**3, **limits) ** 2)
 
 
+@pytest.mark.slow
 def test_jit_and_remat_change_nothing():
     plain = jax.grad(chain)(X, LIMITED)
     assert jnp.linalg.norm(plain) > 0
@@ -243,6 +247,7 @@ def test_every_step_of_a_scan_is_clipped():
     assert float(jax.jit(jax.grad(jax.checkpoint(end)))(1.0)) == 6.0
 
 
+@pytest.mark.slow
 def test_gradients_of_gradients():
     cube = lambda x: clip_gradient(x, max_abs=100.0) ** 3  # noqa: E731
     assert float(jax.grad(jax.grad(cube))(2.0)) == 12.0

@@ -122,6 +122,7 @@ def test_the_hessian_of_a_quadratic_form(order):
     assert hessian(jnp.array([3.0, 7.0])).tolist() == matrix.tolist()
 
 
+@pytest.mark.slow
 def test_the_hessian_of_a_tree_is_a_tree_of_blocks():
     def fun(tree, scale):
         return scale * jnp.sum(tree["a"]) * tree["b"] ** 2

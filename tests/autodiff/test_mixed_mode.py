@@ -87,6 +87,7 @@ def test_values_are_those_of_grad(argnums):
     assert_close(mixed_mode_grad(loss, argnums)(*args), expected)
 
 
+@pytest.mark.slow
 def test_derivatives_are_those_of_reverse_mode_and_of_differences():
     theta, eta, x = example()
     plain = jax.jit(jax.grad(learned(jax.grad), (0, 1)))(theta, eta, x)
@@ -101,6 +102,7 @@ def test_derivatives_are_those_of_reverse_mode_and_of_differences():
     np.testing.assert_allclose(mixed[1]["discount"], slope, 1e-8)
 
 
+@pytest.mark.slow
 def test_what_the_loss_closes_over_has_its_derivative_too():
     theta, eta, x = example()
 
@@ -115,6 +117,7 @@ def test_what_the_loss_closes_over_has_its_derivative_too():
     assert_close(found, jax.grad(plain, (0, 1))(theta, eta, x))
 
 
+@pytest.mark.slow
 def test_aux_passes_through_with_its_derivative():
     theta, eta, x = example()
 
@@ -143,6 +146,7 @@ def test_static_arguments_stay_python_values():
     assert float(mixed_mode_grad(loss)(3.0, True, "x", None, 0.5)) == 3.0
 
 
+@pytest.mark.slow
 def test_it_works_inside_vmap_scan_and_remat():
     theta, eta, x = example()
     thetas = jax.tree.map(lambda p: jnp.stack([p, 2 * p]), theta)
@@ -162,6 +166,7 @@ def test_it_works_inside_vmap_scan_and_remat():
     assert_close(outer(mixed_mode_grad), outer(jax.grad))
 
 
+@pytest.mark.slow
 def test_it_can_be_differentiated_once_more():
     theta, eta, x = example()
 
@@ -178,6 +183,7 @@ def test_forward_mode_is_refused():
         jax.jvp(mixed_mode_grad(lambda x: x**3), (1.0,), (1.0,))
 
 
+@pytest.mark.slow
 def test_it_needs_a_fraction_of_the_memory():
     """A parameter that comes twice, to learn and to bootstrap, is kept once."""
     width, count = 64, 20
@@ -223,6 +229,7 @@ def rounded(theta, beta, eta, x):
     return jnp.sum(eta["discount"] * jnp.sin(features @ theta["b"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", [clipped, stopped, rounded])
 def test_a_surrogate_inside_is_recognised(loss):
     theta, eta, x = example()
@@ -235,6 +242,7 @@ def test_a_surrogate_inside_is_recognised(loss):
     assert_close(both[1], both[0])
 
 
+@pytest.mark.slow
 def test_the_threshold_of_a_clip_has_its_derivative():
     theta, eta, x = example()
     outer, h = jax.jit(learned(mixed_mode_grad, clipped, rate=0.05)), 1e-6
@@ -272,6 +280,7 @@ def step(carry, x):
     return {"w": new, "count": carry["count"] + 1}, {"seen": new, "x": x["a"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpoint", [None, "step", "sqrt", 1, 2, 3, 7, 100])
 @pytest.mark.parametrize("length", [1, 7])
 def test_unroll_is_scan(checkpoint, length):
@@ -303,6 +312,7 @@ def test_other_checkpoints_are_refused(checkpoint):
         unroll(lambda c, x: (c, None), 0.0, jnp.zeros(3), checkpoint)
 
 
+@pytest.mark.slow
 def test_checkpoints_save_memory():
     xs = normal(0, 100, 1000)
 

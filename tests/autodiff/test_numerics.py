@@ -69,6 +69,7 @@ def test_log1pexp_at_infinity():
 # --------------------------------------------------------------------------- safe_norm
 
 
+@pytest.mark.slow
 def test_a_norm_and_its_gradient():
     x = jnp.array([3.0, -4.0])
     value, slope = jax.value_and_grad(autodiff.safe_norm)(x)
@@ -81,6 +82,7 @@ def test_a_norm_and_its_gradient():
     np.testing.assert_allclose(jax.hessian(autodiff.safe_norm)(x), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_all_derivatives_at_zero_are_zero():
     zero = jnp.zeros(3)
     assert jnp.isnan(jax.grad(jnp.linalg.norm)(zero)).all()
@@ -98,6 +100,7 @@ def test_a_norm_neither_overflows_nor_underflows(size):
     np.testing.assert_allclose(slope, [0.6, 0.8], rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("axis", "shape"),
     [(None, ()), (0, (3, 4)), (-1, (2, 3)), ((0, 2), (3,)), ((), (2, 3, 4))],

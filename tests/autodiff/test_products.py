@@ -48,6 +48,7 @@ def test_a_product_by_hand(order):
     assert autodiff.hvp(fun, (x,), (v,), order=order).tolist() == [260.0, 20.0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS)
 def test_the_product_equals_that_with_the_dense_hessian(order):
     x, v = normal(1, 4, 3), normal(2, 4, 3)
@@ -83,6 +84,7 @@ def test_a_named_tuple_is_one_argument():
     assert (float(found.w), float(found.b)) == (6.0, 4.0)
 
 
+@pytest.mark.slow
 def test_a_product_is_linear_and_vmaps_over_tangents():
     x = normal(1, 4, 3)
     many = jax.vmap(lambda v: autodiff.hvp(tanh_squares, x, v))
@@ -171,6 +173,7 @@ def assert_trees_close(found, expected):
     )
 
 
+@pytest.mark.slow
 def test_forward_products_are_those_of_a_loop():
     tangents = {"w": normal(3, 5, 4, 3), "b": normal(4, 5, 4)}
     expected = looped(lambda t: jax.jvp(layer, (PARAMS,), (t,))[1], tangents)
@@ -186,6 +189,7 @@ def test_backward_products_are_those_of_a_loop():
     assert_trees_close(found, expected)
 
 
+@pytest.mark.slow
 def test_products_with_the_identity_are_the_jacobian():
     x = normal(1, 3)
     matrix = normal(2, 2, 3)
@@ -236,6 +240,7 @@ def test_where_is_floating(products):
         products(lambda x: x > 0, jnp.ones(3), jnp.ones((2, 3)))
 
 
+@pytest.mark.slow
 def test_forward_products_do_not_pass_a_clip():
     def clipped(x):
         return autodiff.clip_gradient(x, max_abs=1.0)

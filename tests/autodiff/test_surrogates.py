@@ -97,6 +97,7 @@ def test_refusals_of_straight_through():
 # ------------------------------------------------------------------------- sampling
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_samples_are_one_hot_with_the_probabilities_of_a_softmax(sampler):
     keys = jax.random.split(jax.random.key(0), 40_000)
@@ -108,6 +109,7 @@ def test_samples_are_one_hot_with_the_probabilities_of_a_softmax(sampler):
     assert (abs(samples.mean(0) - expected) < 5 * 0.5 / 200).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
 def test_shapes_and_dtypes(sampler, dtype):
@@ -116,6 +118,7 @@ def test_shapes_and_dtypes(sampler, dtype):
     assert sample.sum(-1).tolist() == [[1.0] * 3] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_category_that_is_ruled_out(sampler):
     logits = jnp.array([0.0, -jnp.inf, 1.0])
@@ -130,6 +133,7 @@ def test_a_category_that_is_ruled_out(sampler):
     assert (slopes[:, 1] == 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_forward_mode_agrees_with_reverse_mode(sampler):
     key, weights = jax.random.key(3), jnp.array([1.0, -2.0, 0.5, 3.0])
@@ -139,6 +143,7 @@ def test_forward_mode_agrees_with_reverse_mode(sampler):
     np.testing.assert_allclose(jax.jacfwd(loss)(LOGITS), gradient, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_gumbel_has_the_slope_of_the_relaxed_sample():
     key, weights = jax.random.key(3), jnp.array([1.0, -2.0, 0.5, 3.0])
 
@@ -186,12 +191,14 @@ def relative_bias(sampler, fun, logits):
     return float(bias(logits, keys_by_category(logits)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [2, 4, 7])
 def test_reinmax_is_exactly_unbiased_for_quadratics(size):
     sampler = functools.partial(autodiff.reinmax, temperature=1.0)
     assert relative_bias(sampler, quadratic(size), 0.7 * normal(size, size)) < 1e-5
 
 
+@pytest.mark.slow
 def test_in_float64_the_bias_is_rounding():
     with jax.enable_x64(True):
         logits = LOGITS.astype(jnp.float64)
@@ -199,6 +206,7 @@ def test_in_float64_the_bias_is_rounding():
         assert relative_bias(sampler, quadratic(4), logits) < 1e-14
 
 
+@pytest.mark.slow
 def test_a_bias_that_the_enumeration_sees():
     """A cubic, another temperature and the plain estimator are biased."""
 
@@ -214,6 +222,7 @@ def test_a_bias_that_the_enumeration_sees():
     assert relative_bias(warm, quadratic(4), LOGITS) > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 def test_the_slope_of_reinmax_by_its_formula(temperature):
     key, weights = jax.random.key(3), jnp.array([1.0, -2.0, 0.5, 3.0])

@@ -15,6 +15,8 @@ from rl_grads.config import ConfigError
 from rl_grads.training import engine
 from rl_grads.training.anatomy import Which, anatomy
 
+pytestmark = pytest.mark.slow
+
 RUN = pathlib.Path("runs/one")
 # Four iterations of two updates behind a warm-up of 40 steps; a row every 4 steps.
 TINY = (

@@ -6,6 +6,8 @@ import pytest
 
 from rl_grads.cli.main import COMMANDS
 
+pytestmark = pytest.mark.slow
+
 WEIGHTS = "network.initial_weights=[0.1,0.2,0.3,0.4,0.5]"
 
 PLUGIN = '''

@@ -201,6 +201,7 @@ def test_unknown_command(command):
     assert err == f"rl-grads trian: {expected}\n"
 
 
+@pytest.mark.slow
 def test_what_training_itself_refuses_is_one_message(train, home):
     assert train("run.id=done").status == 0
     status, out, err = train("resume=runs/done")
@@ -233,6 +234,7 @@ def test_the_environment_is_left_as_it_was(monkeypatch, before):
     assert os.environ.get("HYDRA_FULL_ERROR") == before
 
 
+@pytest.mark.slow
 def test_disjoint_seeds_and_equal_seeds_of_other_points_are_fine(home):
     from rl_grads.cli import compose, door
 
@@ -334,6 +336,7 @@ def test_process_refuses_a_misspelt_key(tmp_path):
     assert "'agent.discount'" in done.stderr
 
 
+@pytest.mark.slow
 def test_process_refuses_a_network_that_does_not_fit(tmp_path):
     done = process("train", "network=convolution", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
@@ -342,6 +345,7 @@ def test_process_refuses_a_network_that_does_not_fit(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_process_shows_the_traceback_where_it_is_wanted(tmp_path):
     done = process("train", "agent.discont=0.9", cwd=tmp_path, HYDRA_FULL_ERROR="1")
     assert done.returncode == 2

@@ -48,6 +48,7 @@ def rows(home, experiment):
 # ------------------------------------------------------------------------ experiments
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_trains(train, home, experiment):
     status, _, err = train(f"experiment={experiment}")
@@ -66,6 +67,7 @@ def kind(metric):
     return re.sub("^(diagnostics/(gradient_norm|update_ratio))/.*", r"\1/LAYER", metric)
 
 
+@pytest.mark.slow
 def test_every_declared_metric_is_reported(train, home):
     measured = "replay=per diagnostics.sampling_variance=true gradient.clip.max_abs=1"
     clipped = "gradient.per_example.max_norm=1"

@@ -1,8 +1,11 @@
 """Tables and figures of errors over inner updates."""
 
 import numpy as np
+import pytest
 
 from rl_grads.cli import few_shot
+
+pytestmark = pytest.mark.slow
 
 
 def errors():

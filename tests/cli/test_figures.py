@@ -11,6 +11,8 @@ from rl_grads.analysis import plots
 from rl_grads.cli import figures
 from rl_grads.config import ConfigError
 
+pytestmark = pytest.mark.slow
+
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 

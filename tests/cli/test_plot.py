@@ -8,6 +8,8 @@ import yaml
 
 from rl_grads.analysis import plots
 
+pytestmark = pytest.mark.slow
+
 QUICK = (
     "experiment=random_walk",
     "training.total_steps=60",

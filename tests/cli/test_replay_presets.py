@@ -7,6 +7,8 @@ import pytest
 from rl_grads.cli import compose
 from rl_grads.replay.schema import Importance, Replay
 
+pytestmark = pytest.mark.slow
+
 PRESETS = {
     "per": Replay(
         priority="td_error",

@@ -344,6 +344,7 @@ def assert_mean(samples: np.ndarray, expected: np.ndarray) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SAMPLED)
 def test_behaviour_visits_states_as_the_distribution_says(name):
     index, size = simulate(name).index, len(exact(name).values)

@@ -90,6 +90,7 @@ def flat(gradients):
     return [np.asarray(leaf) for pair in gradients for leaf in pair]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("site", SITES)
 @pytest.mark.parametrize("limit", [{"max_abs": 0.3}, {"max_norm": 0.4}])
 def test_every_site_of_an_mlp_by_hand(site, limit):

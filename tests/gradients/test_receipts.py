@@ -29,6 +29,7 @@ def numbers(found, kind):
 # ------------------------------------------------------------------------- comparisons
 
 
+@pytest.mark.slow
 def test_by_hand():
     before = {"a": jnp.array([3.0, 4.0]), "b": jnp.zeros(3)}
     after = {"a": jnp.array([3.0, 3.0]), "b": jnp.zeros(3)}
@@ -58,6 +59,7 @@ def test_zeros_are_no_division():
     assert float(receipts.compare(one, zero).fraction) == 1.0
 
 
+@pytest.mark.slow
 def test_several_receipts_are_averaged():
     before = jnp.array([[3.0, 4.0], [0.0, 1.0]])
     after = jnp.array([[0.6, 0.8], [0.0, 1.0]])
@@ -205,6 +207,7 @@ def test_weights_count_as_they_do_for_the_clip():
     )
 
 
+@pytest.mark.slow
 def test_where_both_paths_are_differentiated_both_are_clipped():
     clip = GraphClip(max_abs=1.0)
     ends = jnp.zeros(2, bool)
@@ -222,6 +225,7 @@ def test_where_both_paths_are_differentiated_both_are_clipped():
         np.testing.assert_allclose(numbers(metrics, "graph"), by_hand, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("site", ["torso", "every_layer"])
 def test_inside_the_network(site):
     config = Config(
@@ -271,6 +275,7 @@ def test_without_a_clip_there_are_no_metrics():
     assert of_graph(GraphClip(), REWARDS) == {}
 
 
+@pytest.mark.slow
 def test_the_receipts_cost_no_matrix_product():
     config = Config(
         agent=QLearning(),
@@ -298,6 +303,7 @@ def test_the_receipts_cost_no_matrix_product():
 # ------------------------------------------------------------------------- by an agent
 
 
+@pytest.mark.slow
 def test_an_update_reports_both():
     config = Config(
         agent=Prediction(),

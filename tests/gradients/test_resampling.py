@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from rl_grads.agents import networks
 from rl_grads.agents.schema import MLP
@@ -17,6 +18,8 @@ from rl_grads.replay.schema import Importance, Replay
 from rl_grads.td import losses
 from rl_grads.td.transition import Signals, Transition
 from rl_grads.training.schema import Config, Training
+
+pytestmark = pytest.mark.slow
 
 LARGE = 64
 

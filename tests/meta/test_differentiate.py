@@ -187,6 +187,7 @@ def test_a_clip_of_every_example(double_precision, transitions, path, value):
         assert float(found[name]) == pytest.approx(expected[name], rel=1e-6), name
 
 
+@pytest.mark.slow
 def test_a_step_size_for_each_layer(double_precision, transitions):
     config, agent = setting(), agent_of()
     config.optimizer = SGD(0.2, layer_factors={"Dense_0": 0.5, "Dense_1": 2.0})
@@ -202,6 +203,7 @@ def test_a_step_size_for_each_layer(double_precision, transitions):
         assert float(found[name]) == pytest.approx(expected[name], rel=1e-6), name
 
 
+@pytest.mark.slow
 def test_weights_are_differentiable(double_precision, transitions):
     config, agent = setting(), agent_of()
     config.gradient = Gradient()
@@ -221,6 +223,7 @@ def test_weights_are_differentiable(double_precision, transitions):
     assert slope == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_stop_inside_the_loss_gives_silently_wrong_ones(
     double_precision, transitions
 ):
@@ -239,6 +242,7 @@ def test_the_stop_inside_the_loss_gives_silently_wrong_ones(
     assert abs(right - wrong) > 1e-3 * abs(right)
 
 
+@pytest.mark.slow
 def test_control_with_a_target_network(double_precision, transitions):
     network = mlp(MLP(hidden=(4,), activation="tanh"), 2)
     agent = rg.agents.q_learning(network=network, loss=losses.expected_sarsa)
@@ -281,6 +285,7 @@ def test_finite_where_the_inner_gradient_is_zero(transitions, optimizer):
     assert float(found.gradient["optimizer.learning_rate"]) == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["global_norm", "block_rms", "per_layer", "element", "autoclip", "agc"]
 )
@@ -296,6 +301,7 @@ def test_a_clip_has_a_derivative_at_zero(name):
     np.testing.assert_array_equal(jax.jacobian(step)(jnp.zeros(2)), -jnp.eye(2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grad", MODES)
 def test_finite_across_a_skipped_update(double_precision, transitions, grad):
     """The derivative is that of the other updates."""
@@ -319,6 +325,7 @@ def test_finite_across_a_skipped_update(double_precision, transitions, grad):
     )
 
 
+@pytest.mark.slow
 def test_a_diverging_member_says_where_and_the_others_go_on(transitions):
     config, agent = setting(), agent_of()
     config.gradient = Gradient()
@@ -343,6 +350,7 @@ def test_a_diverging_member_says_where_and_the_others_go_on(transitions):
     np.testing.assert_allclose(gradients[0][0], gradients[1][0], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_it_compiles_once_for_all_numbers(transitions):
     config, agent = setting(), agent_of()
     config.gradient = Gradient()
@@ -427,6 +435,7 @@ def test_a_semi_gradient_has_no_implicit_derivative(transitions):
         pose(transitions, ("agent.discount",), estimator="implicit")
 
 
+@pytest.mark.slow
 def test_one_step_does_not_show_what_acts_on_the_next(transitions):
     """The target moves after the first update; only the second one reads it."""
     config = setting(target=Target(polyak=0.3))

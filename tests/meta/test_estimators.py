@@ -124,6 +124,7 @@ def test_with_all_forgotten_only_the_last_update_counts(double_precision):
     np.testing.assert_allclose(last, -(end - np.array(TARGET)) @ slope, 1e-10)
 
 
+@pytest.mark.slow
 def test_a_trace_lives_on_between_calls(double_precision):
     """Twice five updates with the trace are ten; alone the last five know less."""
     ten = solve((RATE,), "full", steps=2 * K).gradient[RATE]
@@ -187,6 +188,7 @@ def curved(theta, batch, config):
     return jnp.sum(jnp.square(jnp.tanh(batch[0] @ theta) - batch[1]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["maml", "fomaml", "reptile"])
 def test_the_expansion_in_the_step_size(double_precision, name):
     """Nichol et al. 2018, section 5.1, with g and H of either loss at the start:
@@ -224,6 +226,7 @@ def test_the_expansion_in_the_step_size(double_precision, name):
 # --------------------------------------------------------------------------- evolution
 
 
+@pytest.mark.slow
 def test_persistent_evolution_is_unbiased_over_two_calls(double_precision):
     """The second estimate sees through both inner loops; d loss / d step of K = 2."""
     particles = estimators.persistent_evolution(particles=4000, noise=0.01)
@@ -293,6 +296,7 @@ def test_comparing(estimate, exact, expected):
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_random_estimator_is_averaged(double_precision):
     estimator = estimators.persistent_evolution(particles=100, noise=0.01)
     one, many = measure(estimator, draws=1), measure(estimator, draws=400)

@@ -12,6 +12,8 @@ from rl_grads.meta import estimators, few_shot
 from rl_grads.meta.few_shot import Budget, FewShot
 from rl_grads.meta.inner import Batch, Descent, problem
 
+pytestmark = pytest.mark.slow
+
 RATE, TASKS = 0.25, 4
 KEY = jax.random.key(3)
 NETWORK = mlp(MLP(hidden=(3,), activation="tanh"), 1)

@@ -8,6 +8,8 @@ import pytest
 from rl_grads.meta import sinusoid
 from rl_grads.meta.few_shot import Budget
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_distribution_of_tasks():
     tasks = jax.vmap(sinusoid.draw_task)(jax.random.split(jax.random.key(0), 20_000))

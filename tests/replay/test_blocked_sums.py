@@ -69,6 +69,7 @@ def narrow(monkeypatch):
     monkeypatch.setattr(blocked_sums, "WIDTH", 3)
 
 
+@pytest.mark.slow
 def test_put_and_get(narrow):
     tree = holding(NINE)
     assert tree.levels[1].tolist() == [[7.0, 56.0, 448.0]]
@@ -94,6 +95,7 @@ def test_building_is_putting_all(capacity):
     consistent(built)
 
 
+@pytest.mark.slow
 def test_a_million_updates_leave_no_error():
     def step(tree: BlockedSums, key: jax.Array):
         key_slot, key_value = jax.random.split(key)
@@ -111,6 +113,7 @@ def test_a_million_updates_leave_no_error():
     np.testing.assert_allclose(blocked_sums.total(tree), 0.1, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("capacity", [3, 1000, 2**17])
 def test_draws_are_in_proportion_to_the_priorities(capacity):
     rng = np.random.default_rng(0)
@@ -125,6 +128,7 @@ def test_draws_are_in_proportion_to_the_priorities(capacity):
     assert stats.chisquare(observed, expected).pvalue > 1e-3
 
 
+@pytest.mark.slow
 def test_every_slot_of_a_large_memory_can_be_drawn():
     """A float32 in [0, 1) has 2**23 random values, too few for 9e6 slots."""
     capacity = 9_000_000
@@ -180,11 +184,13 @@ def test_a_single_positive_priority_is_always_drawn(only):
     assert set(drawn.tolist()) == {only}
 
 
+@pytest.mark.slow
 def test_a_batch_is_spread_evenly_over_the_top_level(narrow):
     drawn = blocked_sums.draw(jax.random.key(0), holding(np.ones(9)), 12)
     assert np.bincount(drawn // 3).tolist() == [4, 4, 4]
 
 
+@pytest.mark.slow
 def test_members_draw_from_their_own_sums():
     def only(slot: int) -> BlockedSums:
         return holding(np.eye(50)[slot])

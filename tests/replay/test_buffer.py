@@ -175,6 +175,7 @@ def _ends(time_limit: int | None) -> Any:
     return st.lists(row, min_size=STEPS, max_size=STEPS).map(np.array)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 @hypothesis.given(data=st.data())
 @hypothesis.settings(max_examples=8)
@@ -204,6 +205,7 @@ def test_the_side_store_is_large_enough_for_truncations_at_the_limit(time_limit)
     assert [h[0].ended for h in world.history].count(TRUNCATED) == 60 // time_limit
 
 
+@pytest.mark.slow
 def test_a_truncated_transition_ends_in_its_own_observation():
     size = buffer.sizes(4, num_envs=1, num_steps=1, time_limit=2)
     ring = buffer.create(size, jnp.array([[1.0]]), jnp.float32)
@@ -267,6 +269,7 @@ def test_draws_are_uniform_over_what_is_available(time):
     assert stats.chisquare(counts[wanted]).pvalue > 1e-3
 
 
+@pytest.mark.slow
 def test_the_block_that_is_written_next_is_never_drawn():
     size = buffer.sizes(4, num_envs=1, num_steps=4, time_limit=None)
     drawn = buffer.draw_uniform(jax.random.key(0), size, jnp.int32(12), 1000)

@@ -20,6 +20,8 @@ from rl_grads.td import losses
 from rl_grads.td.transition import Signals, Transition
 from rl_grads.training.schema import Config
 
+pytestmark = pytest.mark.slow
+
 COUNT = 500
 
 

@@ -12,6 +12,8 @@ from rl_grads.replay.schema import Importance, Replay
 from rl_grads.td.transition import Signals
 from rl_grads.training.schema import Config, Training
 
+pytestmark = pytest.mark.slow
+
 
 @functools.partial(jax.jit, static_argnums=1)
 def chosen(

@@ -68,6 +68,7 @@ TWO = buffer.sizes(2, num_envs=1, num_steps=1, time_limit=None)  # Three rows.
 # --------------------------------------------------------------------------- uniform
 
 
+@pytest.mark.slow
 def test_uniform_memory_holds_no_priorities():
     config = setting(priority="uniform", batch_size=64)
     kept = filled(config, TWO, 5)
@@ -133,6 +134,7 @@ def test_an_error_that_is_not_finite_leaves_the_priority_as_it_was(bad):
     assert np.isfinite(blocked_sums.total(kept.priorities.tree))
 
 
+@pytest.mark.slow
 def test_where_all_priorities_are_zero_the_draw_is_uniform(monkeypatch):
     known = {**register._COMPONENTS["priority"], "plain": lambda s, c: s.td_error}
     monkeypatch.setitem(register._COMPONENTS, "priority", known)
@@ -156,6 +158,7 @@ def test_a_negative_priority_does_not_enter(monkeypatch):
     assert leaves(kept)[:3].tolist() == [1.0, 0.25, 0.0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_steps", [1, 3])
 def test_only_what_is_available_can_be_drawn(num_steps):
     size = buffer.sizes(12, num_envs=2, num_steps=num_steps, time_limit=None)
@@ -173,6 +176,7 @@ def test_only_what_is_available_can_be_drawn(num_steps):
 # ----------------------------------------------------------------------------- ranks
 
 
+@pytest.mark.slow
 def test_priorities_by_rank():
     config = setting(priority="rank", exponent=0.5)
     size = buffer.sizes(4, num_envs=1, num_steps=1, time_limit=None)
@@ -277,6 +281,7 @@ def test_weights_correct_the_bias_of_the_draws():
     np.testing.assert_allclose(weighted.mean(), 0.5, atol=0.02)
 
 
+@pytest.mark.slow
 def test_weights_are_differentiable_in_their_exponent():
     config = setting(batch_size=64)
     kept = filled(config, TWO, 2)

@@ -305,6 +305,7 @@ def _difference(fun, x: float, step: float = 1e-5) -> float:
     return float((fun(x + step) - fun(x - step)) / (2 * step))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("make", "outputs"), [(losses.td, 1), (losses.q_learning, 2)])
 def test_the_outer_derivative_is_that_of_finite_differences(make, outputs):
     with jax.enable_x64(True):
@@ -314,6 +315,7 @@ def test_the_outer_derivative_is_that_of_finite_differences(make, outputs):
         np.testing.assert_allclose(slope, _difference(outer, 0.9), rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_the_stop_inside_the_loss_gives_the_same_updates():
     with jax.enable_x64(True):
         values = [_outer(m, 1)(0.9) for m in (losses.td, losses.td_with_stop)]
@@ -327,6 +329,7 @@ def test_the_stop_inside_the_loss_hides_the_discount_from_an_outer_derivative():
         assert abs(_difference(outer, 0.9)) > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["epsilon_greedy", "softmax"])
 def test_expected_sarsa_is_differentiable_in_its_policy(name):
     with jax.enable_x64(True):

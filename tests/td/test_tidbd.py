@@ -8,6 +8,8 @@ import pytest
 from rl_grads.td import tidbd, traces
 from rl_grads.td.transition import Transition
 
+pytestmark = pytest.mark.slow
+
 T, D = 40, 3
 
 

@@ -71,6 +71,7 @@ def test_traces_of_a_state_that_is_visited_twice():
     np.testing.assert_allclose(dutch, [1.2, 0.5], rtol=1e-15)
 
 
+@pytest.mark.slow
 def test_traces_are_trees_of_the_shape_of_the_parameters():
     z = {"a": jnp.array([2.0]), "b": jnp.array([[4.0, 0.0]])}
     x = {"a": jnp.array([1.0]), "b": jnp.array([[0.0, 3.0]])}
@@ -86,6 +87,7 @@ def test_traces_are_trees_of_the_shape_of_the_parameters():
 # ---------------------------------------------------------------------- TD(lambda)
 
 
+@pytest.mark.slow
 def test_two_steps_by_hand():
     # v = (1, 2, 0); errors 3 + 0.5 * 2 - 1 = 3 and 1 + 0 - 2 = -1; decay 0.5 * 0.8.
     walk = steps(np.eye(3), [3.0, 1.0], 0.5, ended=[0, 1])
@@ -137,6 +139,7 @@ def test_offline_the_backward_view_is_the_forward_view(trace_decay, end):
     np.testing.assert_allclose(-directions.sum(0), forward, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_offline_lambda_one_is_monte_carlo():
     walk, w = episode(2, 5, end=1), np.array([0.3, -1.0, 0.5])
     directions, _ = follow(walk, w, Settings("accumulating", 1.0, 0.0))
@@ -277,6 +280,7 @@ def test_no_steps_are_refused():
         traces.n_step_transitions(episode(7, 4, end=1), 0)
 
 
+@pytest.mark.slow
 def test_as_many_steps_as_the_episode_has_are_monte_carlo():
     walk = episode(8, 5, end=1)
     made = traces.n_step_transitions(walk, 5)
@@ -285,6 +289,7 @@ def test_as_many_steps_as_the_episode_has_are_monte_carlo():
     assert made.discount_t.tolist() == [0.0] * 5
 
 
+@pytest.mark.slow
 def test_a_cut_off_episode_bootstraps_from_its_end():
     walk = steps(np.eye(4), [1.0, 1.0, 1.0], 0.5, ended=[0, 0, 2])
     made = traces.n_step_transitions(walk, 10)

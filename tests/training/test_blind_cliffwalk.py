@@ -8,6 +8,8 @@ import pytest
 from rl_grads.training import blind_cliffwalk
 from rl_grads.training.blind_cliffwalk import SCHEMES, all_ways, td_error
 
+pytestmark = pytest.mark.slow
+
 MEDIANS = {
     4: {"oracle": 94, "greedy_td": 103, "proportional": 165, "uniform": 379},
     8: {"oracle": 318, "greedy_td": 737, "proportional": 1328, "uniform": 6750},

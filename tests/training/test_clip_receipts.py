@@ -8,6 +8,8 @@ from rl_grads.agents.schema import Linear, NStepTD, TDLambda
 from rl_grads.gradients.schema import SGD
 from rl_grads.training.metrics import METRICS
 
+pytestmark = pytest.mark.slow
+
 ENV = "gymnax/CartPole-v1"
 CLIPS = {
     "gradient.update.clip": "autoclip",

@@ -18,6 +18,8 @@ from rl_grads.td.transition import Signals
 from rl_grads.training import diagnostics, engine, loop, run
 from rl_grads.training.metrics import METRICS
 
+pytestmark = pytest.mark.slow
+
 QUIET = {
     "evaluation.interval": None,
     "tracking.progress": False,

@@ -12,6 +12,8 @@ from rl_grads.td import losses
 from rl_grads.training import few_shot_td
 from rl_grads.training.few_shot_td import NUM_STATES, Chain
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(1)
 
 

@@ -19,6 +19,8 @@ from rl_grads.td.transition import Transition
 from rl_grads.training import engine, health, loop, run
 from rl_grads.training.metrics import METRICS
 
+pytestmark = pytest.mark.slow
+
 ALL = {
     "diagnostics.noise_scale": True,
     "diagnostics.layer_norms": True,

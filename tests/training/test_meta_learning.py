@@ -18,6 +18,8 @@ from rl_grads.training import engine, loop, meta_learning, session
 from rl_grads.training.check import check
 from rl_grads.training.engine import Given
 
+pytestmark = pytest.mark.slow
+
 RATE = "optimizer.learning_rate"
 SETTINGS = {
     "env.id": "chain/random_walk",
@@ -91,6 +93,7 @@ def test_the_inner_updates_are_those_of_ordinary_training(changes, meta):
         )
 
 
+@pytest.mark.slow
 def test_members_learn_their_own_numbers():
     outer = SGD(learning_rate=1.0)
     changes = {"training.total_steps": 200}
@@ -108,6 +111,7 @@ def test_members_learn_their_own_numbers():
 MANY = {"training.num_envs": 16, "training.total_steps": 16_000}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, ONLINE | MANY])
 def test_a_step_size_far_too_small_grows(changes):
     config = walk(
@@ -120,6 +124,7 @@ def test_a_step_size_far_too_small_grows(changes):
     assert np.all(rates[:, -1] > 3e-3)
 
 
+@pytest.mark.slow
 def test_the_truth_meter_is_at_rest_for_the_truth_itself():
     changes = {"training.total_steps": 100}
     config = walk(changes, learn=(RATE,), steps=2, truth_meter=True)
@@ -128,6 +133,7 @@ def test_the_truth_meter_is_at_rest_for_the_truth_itself():
     np.testing.assert_allclose(found["meta/bias"], 0.0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_member_that_diverges_says_when_and_the_others_go_on():
     config = walk({"training.total_steps": 100}, learn=("agent.discount",), steps=2)
     members = rg.population(config, (0,), {RATE: [0.1, 1e30]})
@@ -192,6 +198,7 @@ def test_nothing_is_carried_where_nothing_is_learned():
     assert online.init(walk(), jnp.zeros(())) is None
 
 
+@pytest.mark.slow
 def test_the_outer_discount_is_held_fixed():
     """The outer loss of one value: its slope shows the discount it was taken at."""
     config = walk(learn=("agent.discount",), outer_discount=0.25)

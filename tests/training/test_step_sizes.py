@@ -8,6 +8,8 @@ import pytest
 from rl_grads.training import step_sizes
 from rl_grads.training.step_sizes import Setting
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(0)
 
 

@@ -16,6 +16,8 @@ from rl_grads.replay.schema import Replay
 from rl_grads.training import loop
 from rl_grads.training.engine import make_agent
 
+pytestmark = pytest.mark.slow
+
 
 def setting(td_gradient, env, **changes):
     config = rg.Config(

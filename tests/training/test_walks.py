@@ -12,6 +12,8 @@ from rl_grads.gradients.schema import SGD
 from rl_grads.training import compilation, walks
 from rl_grads.training.engine import make_agent
 
+pytestmark = pytest.mark.slow
+
 EPISODES, RUNS = 3, 5
 
 

@@ -7,6 +7,8 @@ transposes, reshapes and broadcasts are bookkeeping.
 from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
+
 
 class Axis(NamedTuple):
     """A label of an array's axis.
@@ -112,13 +114,18 @@ def _merge(axes: Axes) -> Axes:
     return tuple(merged)
 
 
-_SAME = ("convert_element_type", "copy", "copy_p", "sharding_constraint", "name")
+_SAME = ("copy", "copy_p", "sharding_constraint", "name")
+
+
+def _is_real(params: dict[str, Any]) -> bool:
+    """Whether a cast leads to real numbers."""
+    return jnp.issubdtype(params["new_dtype"], jnp.floating)
 
 
 def moved(eqn: Any, view: View) -> View | None:
     """The view after an operation that only moves entries; None for any other."""
     name, params = eqn.primitive.name, eqn.params
-    if name in _SAME:
+    if name in _SAME or (name == "convert_element_type" and _is_real(params)):
         return view
     if name == "transpose":
         return view.pick(params["permutation"])

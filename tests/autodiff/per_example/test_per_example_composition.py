@@ -10,6 +10,8 @@ from jax.sharding import PartitionSpec as P
 
 from rl_grads.autodiff import per_example as pe
 
+pytestmark = pytest.mark.slow
+
 B = 6
 LIMIT = 51.0
 

@@ -269,6 +269,14 @@ def the_loss_itself(m):
 
 
 @case
+def complex_numbers_inside(m):
+    def loss(w, x):
+        return jnp.sum(jnp.abs(jnp.fft.fft(x) @ w))
+
+    return (loss, m.draw(0, 6, 4), (m.draw(1, B, 6),), "m")
+
+
+@case
 def product_of_parameters(m):
     def loss(p, x):
         return jnp.sum(jnp.tanh(x @ (p["a"] @ p["b"])))
@@ -312,6 +320,7 @@ def matrix_times_a_constant(m):
     return (loss, m.draw(0, 6, 7), (m.draw(1, B, 6),), "f")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_exact(name, make, check_case):
     check_case(*CASES[name](make))

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+pytestmark = pytest.mark.slow
+
 B = 5  # Examples in a batch.
 CASES = {}
 

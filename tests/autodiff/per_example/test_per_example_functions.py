@@ -32,6 +32,7 @@ def test_weights_scale_examples_and_not_their_norms():
     np.testing.assert_allclose(norms, NORMS, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_no_weights_are_ones():
     total, _ = pe.gradient_with_norms(loss)(W, None, X)
     np.testing.assert_allclose(total, [7.0, 8.0], rtol=1e-6)
@@ -63,6 +64,7 @@ def test_the_weights_may_depend_on_the_norms():
     np.testing.assert_allclose(sums["plain"], [7.0, 8.0], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_zero_gradients_have_norm_zero_and_derivative_zero():
     zeros = jnp.zeros((3, 2))
     assert pe.per_example_norms(loss)(W, zeros).tolist() == [0.0, 0.0, 0.0]
@@ -159,6 +161,7 @@ def test_keys_are_arguments_like_others():
     np.testing.assert_allclose(got, want, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_half_precision_is_accumulated_in_single():
     def half(w, x):
         return jnp.sum(jnp.tanh(x @ w))
@@ -173,6 +176,7 @@ def test_half_precision_is_accumulated_in_single():
     np.testing.assert_allclose(norms, want, rtol=0.02)
 
 
+@pytest.mark.slow
 def test_one_example():
     total, norms = pe.gradient_with_norms(loss)(W, None, X[:1])
     assert total.tolist() == [3.0, 0.0]
@@ -191,6 +195,7 @@ GOOD = jnp.array([[1.0, 2.0, 3.0], [0.0, 1.0, 0.0], [2.0, 2.0, -1.0]])
 BAD = jnp.array([[jnp.nan, 1.0, 1.0], [jnp.inf, 0.0, 0.0], [1e30, -1e30, 1.0]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", range(2))
 def test_an_example_that_is_not_finite_is_left_out_and_shows_it(bad):
     x = jnp.concatenate([GOOD, BAD[bad][None]])
@@ -216,6 +221,7 @@ def test_a_loss_that_is_not_finite_counts_even_if_its_gradient_is():
     assert jnp.isnan(pe.per_example_norms(offset)(W, X, c)).tolist() == [0, 1, 0]
 
 
+@pytest.mark.slow
 def test_statistics_leave_it_out_and_count_it():
     ask = pe.gradient_statistics(
         net, layer_norms=True, cosines=True, noise_scale=True, gram=True
@@ -254,6 +260,7 @@ def test_statistics_by_hand():
     )
 
 
+@pytest.mark.slow
 def test_no_signal_is_an_infinite_noise_scale():
     def plain(w, x):
         return w @ x
@@ -269,6 +276,7 @@ def flops(function, *args):
     return jax.jit(function).lower(*args).compile().cost_analysis()["flops"]
 
 
+@pytest.mark.slow
 def test_what_is_not_asked_for_costs_nothing():
     p = {"w": jnp.ones((30, 40)), "v": jnp.ones((40, 2)), "b": jnp.ones(40)}
     x = jnp.ones((16, 30))
@@ -418,6 +426,7 @@ def test_reasons(function, reason):
     assert (found.way, found.reason) == ("materialised", reason)
 
 
+@pytest.mark.slow
 def test_large_patches_are_not_unfolded():
     def convolve(w, x):
         out = jax.lax.conv_general_dilated(

@@ -6,9 +6,12 @@ import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import strategies as st
 
 from rl_grads.autodiff import per_example as pe
+
+pytestmark = pytest.mark.slow
 
 B = 3
 LAYERS = st.sampled_from(

@@ -13,6 +13,8 @@ from rl_grads.autodiff import per_example as pe
 from rl_grads.td.transition import Transition
 from rl_grads.training.schema import Config
 
+pytestmark = pytest.mark.slow
+
 B = 7
 NETWORKS = {
     "mlp": (MLP((9, 8)), (5,)),
