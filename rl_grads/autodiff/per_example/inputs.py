@@ -64,7 +64,7 @@ def read(
     count = len(jax.tree.leaves(params))
     given, tree = _arguments((params, *args), in_axes, count)
     size = _batch_size([a for a in given if a.axis is not None])
-    varying = frozenset().union(*(_varying(a.value) for a in given if a.traced))
+    varying = frozenset().union(*(varying_axes(a.value) for a in given if a.traced))
     traced = [a._replace(value=vary(a.value, varying)) for a in given if a.traced]
     avals = [_of_one(a) for a in traced]
     _check_params(traced[:count], avals[:count])
@@ -117,7 +117,8 @@ def _arguments(
     return arguments, tree
 
 
-def _varying(value: Any) -> frozenset[str]:
+def varying_axes(value: Any) -> frozenset[str]:
+    """Mesh axes of an enclosing `shard_map` along which a value differs."""
     kind = _aval(value).manual_axis_type
     return frozenset() if kind is None else kind.varying
 
@@ -132,7 +133,7 @@ def vary(value: Any, axes: frozenset[str]) -> Any:
     The derivative in a value that does not differ is summed over the devices, so
     without this an example's gradient would be mixed with those of other devices.
     """
-    missing = tuple(sorted(axes - _varying(value)))
+    missing = tuple(sorted(axes - varying_axes(value)))
     if not missing:
         return value
     return jax.lax.pcast(jnp.asarray(value), missing, to="varying")
@@ -192,7 +193,7 @@ def _of_one(argument: _Argument) -> Any:
     aval, axis = _aval(argument.value), argument.axis
     if axis is None:
         return aval
-    if _varying(argument.value):  # Only a trace keeps what it differs along.
+    if varying_axes(argument.value):  # Only a trace keeps what it differs along.
         first = jax.make_jaxpr(lambda x: jax.lax.index_in_dim(x, 0, axis, False))
         return first(aval).outvars[0].aval
     shape = list(aval.shape)

@@ -13,6 +13,7 @@ from jax import lax
 from jax.extend.core import Literal
 
 from rl_grads.autodiff.per_example import jaxprs, sites
+from rl_grads.autodiff.per_example.inputs import vary, varying_axes
 from rl_grads.autodiff.per_example.plan import Plan
 from rl_grads.autodiff.per_example.sites import Site
 
@@ -121,6 +122,7 @@ def _conditional(
     """Sites of the branch not taken record zeros, and their taps have no effect."""
     index, *operands = operands
     branches = eqn.params["branches"]
+    axes = frozenset().union(*map(varying_axes, jax.tree.leaves(taps)))
 
     def run(which: int, operands: list[Any], taps: Any) -> tuple[list[Any], Tree]:
         return evaluate(branches[which], operands, plans[which], taps[which])
@@ -128,8 +130,8 @@ def _conditional(
     def branch(which: int) -> Callable[..., Entered]:
         def inner(operands: list[Any], taps: Any) -> Entered:
             outs, own = run(which, operands, taps)
-            others = range(len(branches))
-            return outs, tuple(own if i == which else idle[i] for i in others)
+            each = [own if i == which else idle[i] for i in range(len(branches))]
+            return outs, tuple(jax.tree.map(lambda x: vary(x, axes), each))
 
         return inner
 
