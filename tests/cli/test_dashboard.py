@@ -30,7 +30,13 @@ with open_trackers(run) as trackers:
         trackers.log(step, metrics)
     trackers.finish({})
 """
-SERVE = "import sys; from rl_grads.cli import dashboard; sys.exit(dashboard.main({}))"
+# A shell starts its background jobs, and all that they start, deaf to Ctrl-C.
+SERVE = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from rl_grads.cli import dashboard
+sys.exit(dashboard.main({}))
+"""
 CHROMIUM = [
     "--headless",
     "--no-sandbox",
