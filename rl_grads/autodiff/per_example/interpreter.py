@@ -13,7 +13,6 @@ from jax import lax
 from jax.extend.core import Literal
 
 from rl_grads.autodiff.per_example import jaxprs, sites
-from rl_grads.autodiff.per_example.inputs import vary, varying_axes
 from rl_grads.autodiff.per_example.plan import Plan
 from rl_grads.autodiff.per_example.sites import Site
 
@@ -122,26 +121,39 @@ def _conditional(
     """Sites of the branch not taken record zeros, and their taps have no effect."""
     index, *operands = operands
     branches = eqn.params["branches"]
-    axes = frozenset().union(*map(varying_axes, jax.tree.leaves(taps)))
 
     def run(which: int, operands: list[Any], taps: Any) -> tuple[list[Any], Tree]:
         return evaluate(branches[which], operands, plans[which], taps[which])
-
-    def branch(which: int) -> Callable[..., Entered]:
-        def inner(operands: list[Any], taps: Any) -> Entered:
-            outs, own = run(which, operands, taps)
-            each = [own if i == which else idle[i] for i in range(len(branches))]
-            return outs, tuple(jax.tree.map(lambda x: vary(x, axes), each))
-
-        return inner
 
     shapes = [
         jax.eval_shape(lambda o, t, i=i: run(i, o, t)[1], operands, taps)
         for i in range(len(branches))
     ]
-    idle = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+
+    def branch(which: int) -> Callable[..., Entered]:
+        def inner(operands: list[Any], taps: Any) -> Entered:
+            outs, own = run(which, operands, taps)
+            idle = _zeros_like(shapes, taps)
+            others = range(len(branches))
+            return outs, tuple(own if i == which else idle[i] for i in others)
+
+        return inner
+
     which = [branch(i) for i in range(len(branches))]
     return lax.switch(index, which, operands, taps)
+
+
+def _zeros_like(shapes: Any, taps: tuple[Tree, ...]) -> Any:
+    """Zeros that differ along the mesh axes of an enclosing `shard_map` as taps do.
+
+    Spread out from a tap: inside a scan JAX cannot differentiate a `pcast` of a
+    constant.
+    """
+    first = jax.tree.leaves(taps)[:1]
+    zero = jnp.sum(lax.stop_gradient(first[0])) if first else jnp.zeros(())
+    return jax.tree.map(
+        lambda s: jnp.broadcast_to(zero.astype(s.dtype), s.shape), shapes
+    )
 
 
 def _loop(

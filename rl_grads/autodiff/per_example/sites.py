@@ -63,7 +63,15 @@ def find(eqn: Any, operand: int, view: View) -> Site | Refusal:
     rule = rules.get(name)
     if name.startswith("custom_"):
         return Refusal(f"enters a {name}, which has a derivative rule of its own")
-    return rule(eqn, operand, view) if rule else Refusal(f"meets {name}")
+    if rule is None:
+        return Refusal(f"meets {name}")
+    if any(map(_is_complex, [*eqn.invars, *eqn.outvars])):
+        return Refusal("meets complex numbers")
+    return rule(eqn, operand, view)
+
+
+def _is_complex(variable: Any) -> bool:
+    return jnp.issubdtype(variable.aval.dtype, jnp.complexfloating)
 
 
 def call(eqn: Any, operands: list[Any], site: Site, tap: Any) -> tuple[Any, Any]:

@@ -124,6 +124,36 @@ def test_shards_of_a_batch(check_vma):
     close(got, jax.jit(reference_clip)(params, LIMIT, x, y))
 
 
+@pytest.mark.parametrize("check_vma", [False, True])
+def test_shards_of_a_batch_with_a_branch_in_a_loop(check_vma, quick):
+    def branching(w, x):
+        def step(h, x):
+            stay, move = (lambda: 0.5 * h), (lambda: jnp.tanh(h @ w + x))
+            return jax.lax.cond(x[0] > 0, move, stay), None
+
+        h, _ = jax.lax.scan(jax.checkpoint(step), x[0], x)
+        return h.sum() + jnp.sum(w[jnp.argmax(x[0])])
+
+    w, x = jnp.asarray(draw(0, 8, 8), jnp.float32), arguments()[1]
+    mesh = jax.make_mesh((2,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
+
+    @quick
+    @partial(
+        jax.shard_map,
+        mesh=mesh,
+        in_specs=(P(), P("batch")),
+        out_specs=(P(), P("batch")),
+        check_vma=check_vma,
+    )
+    def program(w, x):
+        total, norms = pe.gradient_with_norms(branching)(w, None, x)
+        return jax.lax.psum(total, "batch"), norms
+
+    each = quick(jax.vmap(jax.grad(branching), (None, 0)))(w, x)
+    norms = jnp.linalg.norm(each.reshape(B, -1), axis=1)
+    close(program(w, x), (each.sum(0), norms))
+
+
 def test_shards_of_a_population():
     params, x, y = arguments()
     axis = jax.sharding.AxisType.Auto
