@@ -1,9 +1,10 @@
-"""The five-state random walk: TD(0) against Monte Carlo, error over episodes.
+"""The five-state random walk: what TD(0) learns, and its error beside Monte Carlo's.
 
-    python -m experiments.random_walk   example 6.2 of Sutton & Barto, its right half
+    python -m experiments.random_walk   example 6.2 of Sutton & Barto
 
-The error is that of all states alike at the end of each episode. Every method sees the
-same walks, `seeds` of them. Further arguments are KEY=VALUE. Writes
+Left, the values that one run of TD has after some episodes, with the step size of the
+config. Right, the error of all states alike at the end of each episode. Every method
+sees the same walks, `seeds` of them. Further arguments are KEY=VALUE. Writes
 figures/random_walk.png and .pdf.
 """
 
@@ -17,16 +18,45 @@ from rl_grads.cli import figures
 from rl_grads.envs.make import make
 from rl_grads.training import walks
 
+EPISODES = (1, 10, 100)
 TD_STEP_SIZES = (0.05, 0.1, 0.15)
 MC_STEP_SIZES = (0.01, 0.02, 0.03, 0.04)
 
 
 def draw(config: Any) -> dict[str, Any]:
-    """Error over episodes by method and step size."""
-    episodes, start = config.training.total_episodes, config.network.initial_value
+    """Values of one run over states; error over episodes by method and step size."""
     common = walks.sample(
-        make(config.env), config.seeds, episodes, config.seed, config.agent.discount
+        make(config.env),
+        runs=config.seeds,
+        episodes=config.training.total_episodes,
+        seed=config.seed,
+        discount=config.agent.discount,
     )
+    return {
+        "random_walk": plots.grid([[learned(common, config), errors(common, config)]])
+    }
+
+
+def learned(common: walks.Walks, config: Any) -> plots.Panel:
+    """The left half: values over states."""
+    start, last = config.network.initial_value, config.training.total_episodes
+    counts = [count for count in EPISODES if count <= last]
+    setting = walks.Setting(config.optimizer.learning_rate)
+    found = walks.values_after(common, walks.TD, setting, counts, start)
+    known = np.flatnonzero(np.isfinite(common.values))
+    after = {
+        0: np.full(len(common.values), start),
+        **dict(zip(counts, found, strict=True)),
+    }
+    lines = [plots.Line("true values", known, common.values[known], style="--")]
+    for count, values in after.items():
+        lines.append(plots.Line(f"after {count}", known, values[known]))
+    return plots.Panel(lines, plots.Axis("state"), plots.Axis("value"), "one run of TD")
+
+
+def errors(common: walks.Walks, config: Any) -> plots.Panel:
+    """The right half: error over episodes."""
+    episodes, start = config.training.total_episodes, config.network.initial_value
     whole = walks.monte_carlo(common)
     given = []
     for name, steps, sizes in (
@@ -40,7 +70,7 @@ def draw(config: Any) -> dict[str, Any]:
             print(f"{name} {size:g}: {error[-1]:.4f} after {episodes} episodes")
     x, y = plots.Axis("episodes"), plots.Axis("root mean square error", low=0.0)
     title = f"means of {config.seeds} runs"
-    return {"random_walk": plots.lines(given, x, y, title=title)}
+    return plots.Panel(given, x, y, title)
 
 
 if __name__ == "__main__":

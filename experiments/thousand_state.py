@@ -3,8 +3,9 @@
     python -m experiments.thousand_state   figures 9.1 and 9.2 (left) of Sutton & Barto
 
 TD(0) and TD(1), which for small step sizes is Monte Carlo, learn online; dashed lines
-are the fixed points that they have in theory. Means over `seeds` members; further
-arguments are KEY=VALUE. Writes figures/thousand_state.png and .pdf.
+are the fixed points that they have in theory. Below, how often a state is visited.
+Means over `seeds` members; further arguments are KEY=VALUE. Writes
+figures/thousand_state.png and .pdf.
 """
 
 import sys
@@ -37,9 +38,13 @@ def draw(config: Any) -> dict[str, Any]:
         given.append(plots.Line(f"{name}, in theory", states, theory, style="--"))
         off = np.abs(weights - fixed[name]).max()
         print(f"{name}: weights within {off:.3f} of the fixed point")
-    return {
-        "thousand_state": plots.lines(given, plots.Axis("state"), plots.Axis("value"))
-    }
+    x, visits = (
+        plots.Axis("state"),
+        plots.Line("visits", states, chain.distribution[states]),
+    )
+    values = plots.Panel(given, x, plots.Axis("value"))
+    below = plots.Panel([visits], x, plots.Axis("part of the time", low=0.0))
+    return {"thousand_state": plots.grid([[values], [below]])}
 
 
 if __name__ == "__main__":

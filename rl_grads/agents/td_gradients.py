@@ -21,7 +21,7 @@ from rl_grads.agents.agent import (
     init_state,
 )
 from rl_grads.config import ConfigError, nearest, schema_name
-from rl_grads.gradients.estimators import Estimator
+from rl_grads.gradients.estimators import Estimator, weighted_losses
 from rl_grads.gradients.per_example_clip import default
 from rl_grads.td import directions, losses
 from rl_grads.td.transition import Transition
@@ -293,9 +293,8 @@ def semi_full_cosine(
     """
 
     def total(params: Any, bootstrap_params: Any) -> jax.Array:
-        one = jax.vmap(loss, in_axes=(None, None, 0, None))
-        found = one(params, bootstrap_params, batch, config)[0]
-        return jnp.sum(found if weights is None else weights * found)
+        given = (loss, params, bootstrap_params, batch, weights, config)
+        return jnp.sum(weighted_losses(*given)[0])
 
     target = state.params if state.target_params is None else state.target_params
     semi, rest = jax.grad(total, (0, 1))(state.params, target)

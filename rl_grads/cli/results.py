@@ -65,14 +65,22 @@ def _known_runs(missing: pathlib.Path) -> Iterable[str]:
 
 
 def _read(directory: pathlib.Path) -> Point:
-    path, settings = directory / "summary.json", {}
-    summary = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    settings: dict[str, Any] = {}
     if (directory / ".hydra" / "config.yaml").is_file():
         settings |= _flat(_load(directory / ".hydra" / "config.yaml"), "")
         hydra = _load(directory / ".hydra" / "hydra.yaml")["hydra"]
         choices = hydra["runtime"]["choices"]
         settings |= {k: v for k, v in choices.items() if "hydra" not in k}
-    return Point(directory, settings, summary)
+    return Point(directory, settings, _summary(directory / "summary.json"))
+
+
+def _summary(path: pathlib.Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path}: expected JSON, but {error}") from None
 
 
 def _load(path: pathlib.Path) -> Any:

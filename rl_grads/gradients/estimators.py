@@ -7,6 +7,7 @@
 `loss` is written for ONE transition. Signals are per example, `[B]`.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -62,9 +63,10 @@ def mean_gradient(grad: Callable[..., Any] = mixed_mode_grad) -> Estimator:
         def total_loss(
             params: Any, bootstrap_params: Any, batch: Any, weights: Any, config: Any
         ) -> tuple[jax.Array, Any]:
-            one = jax.vmap(loss, in_axes=(None, None, 0, None))
-            losses, signals = one(params, bootstrap_params, batch, config)
-            return jnp.sum(losses if weights is None else weights * losses), signals
+            losses, signals = weighted_losses(
+                loss, params, bootstrap_params, batch, weights, config
+            )
+            return jnp.sum(losses), signals
 
         # The sum, not the mean, so that clips inside the graph see whole examples.
         total, signals = grad(total_loss, has_aux=True)(
@@ -74,6 +76,53 @@ def mean_gradient(grad: Callable[..., Any] = mixed_mode_grad) -> Estimator:
         return jax.tree.map(lambda leaf: leaf / count, total), signals, state
 
     return Estimator(lambda params: (), update)
+
+
+def weighted_losses(
+    loss: Callable[..., Any],
+    params: Any,
+    bootstrap_params: Any,
+    batch: Any,
+    weights: jax.Array | None,
+    config: Any,
+) -> tuple[jax.Array, Any]:
+    """The loss of every example times its weight, `[B]`, and the signals.
+
+    A weight multiplies what a clip inside the graph leaves of an example's gradient, so
+    it scales the thresholds as well.
+
+    Args:
+        loss: `loss(params, bootstrap_params, transition, config)`, of ONE transition.
+        params: Parameters.
+        bootstrap_params: Parameters of the bootstrap.
+        batch: Transitions `[B, ...]`.
+        weights: `[B]`, at least 0; or None for equal weights.
+        config: The whole config; with weights, its `gradient.clip` is read.
+
+    Example:
+        >>> weighted_losses(loss, params, params, batch, None, config)  # doctest: +SKIP
+    """
+    if weights is None:
+        return jax.vmap(lambda one: loss(params, bootstrap_params, one, config))(batch)
+
+    def weighted(one: Any, weight: jax.Array) -> tuple[jax.Array, Any]:
+        scaled = _with_scaled_clip(config, weight)
+        value, signals = loss(params, bootstrap_params, one, scaled)
+        return weight * value, signals
+
+    return jax.vmap(weighted)(batch, weights)
+
+
+def _with_scaled_clip(config: Any, factor: jax.Array) -> Any:
+    """The config with its clip inside the graph `factor` times as wide."""
+    clip = config.gradient.clip
+    limits = {"max_abs": clip.max_abs, "max_norm": clip.max_norm}
+    scaled = {name: factor * x for name, x in limits.items() if x is not None}
+    if not scaled:
+        return config
+    clip = dataclasses.replace(clip, **scaled)
+    gradient = dataclasses.replace(config.gradient, clip=clip)
+    return dataclasses.replace(config, gradient=gradient)
 
 
 def gradient_norms() -> Estimator:

@@ -16,6 +16,7 @@ import optax
 from jax.custom_derivatives import SymbolicZero
 
 from rl_grads.autodiff.clip import clip_gradient
+from rl_grads.gradients.estimators import weighted_losses
 
 
 class Receipt(NamedTuple):
@@ -181,7 +182,8 @@ def of_graph(
 ) -> dict[str, jax.Array]:
     """The metrics of the clip inside the graph: means over examples and places.
 
-    What it clips is a derivative of one example's loss, times its weight. This is a
+    What it clips is a derivative of one example's loss, here times its weight, which
+    also scales the thresholds. This is a
     backward pass of its own for any gradient estimator, but only down to the clips:
     what it has in common with the estimator's own, the compiler computes once.
 
@@ -202,8 +204,8 @@ def of_graph(
 
     def total(params: Any, note: jax.Array) -> jax.Array:
         noted = _with_note(config, note)
-        one = jax.vmap(lambda each: loss(params, bootstrap_params, each, noted)[0])
-        return jnp.sum(one(batch) if weights is None else weights * one(batch))
+        given = (loss, params, bootstrap_params, batch, weights, noted)
+        return jnp.sum(weighted_losses(*given)[0])
 
     # Also in `params`, so that `clip_of` can tell them from constants.
     _, note = jax.grad(total, (0, 1))(params, jnp.zeros(5))
@@ -219,7 +221,8 @@ def _with_note(config: Any, note: jax.Array) -> Any:
     return dataclasses.replace(config, gradient=gradient)
 
 
-class Noted(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Noted:
     """`gradient.clip` with a place for its receipts; stands in a config for it.
 
     Attributes:
@@ -247,7 +250,7 @@ def clip_of(clip: Any, params: Any) -> Any:
     """
     if not isinstance(clip, Noted):
         return clip
-    return clip._replace(note=_if_differentiated(clip.note, params))
+    return dataclasses.replace(clip, note=_if_differentiated(clip.note, params))
 
 
 def clip_here(x: jax.Array, clip: Any) -> jax.Array:

@@ -6,7 +6,7 @@ updates are those of `rl_grads.td`, one per transition, as the agents make them.
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -290,6 +290,44 @@ def episode_errors(
     exact = walks.values.astype(dtype)
     found = program(walks.steps, walks.ending, setting, start, exact)
     return _mean_by_episode(walks, np.asarray(found, np.float64))
+
+
+def values_after(
+    walks: Walks,
+    method: Method,
+    setting: Setting,
+    episodes: Sequence[int],
+    initial_value: float = 0.0,
+) -> np.ndarray:
+    """The values that the first run has after some of its episodes.
+
+    Args:
+        walks: Trajectories.
+        method: Called once per transition, in order.
+        setting: Numbers of the method, scalars.
+        episodes: Numbers of episodes, each at least 1.
+        initial_value: Of every state.
+
+    Returns:
+        `[len(episodes), S]`.
+
+    Example:
+        >>> values_after(walks, TD, Setting(0.1), [1, 10]).shape  # doctest: +SKIP
+        (2, 7)
+    """
+    dtype = walks.steps.r_t.dtype
+    start = jnp.full(walks.values.shape, initial_value, dtype)
+
+    def step(state: Any, now: Transition) -> tuple[Any, jax.Array]:
+        state = method.update(state, now, setting)
+        return state, method.values(state)
+
+    def learn(steps: Transition) -> jax.Array:
+        return jax.lax.scan(step, method.init(start), steps)[1]
+
+    found = jax.jit(learn)(jax.tree.map(lambda leaf: leaf[:, 0], walks.steps))
+    order = walks.episode[:, 0].tolist()
+    return np.asarray(found)[[order.index(count - 1) for count in episodes]]
 
 
 def _mean_by_episode(walks: Walks, found: np.ndarray) -> np.ndarray:

@@ -153,6 +153,16 @@ def test_a_point_that_has_not_finished_is_named(sweep, command, figure):
     assert len(drawn(figure())["evaluation/return"]) == 2
 
 
+def test_a_damaged_summary_is_named(sweep, command):
+    (sweep / "2" / "summary.json").write_text('{"status": ')
+    status, _, err = command("plot", "sensitivity", str(sweep), *X)
+    assert status == 2
+    assert err.startswith(
+        "rl-grads plot: sweeps/mine/today/2/summary.json: expected JSON, but "
+    )
+    assert err.count("\n") == 1
+
+
 X = ("--x", "optimizer.learning_rate")
 REFUSED = {
     "no such run": (

@@ -3,10 +3,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from rl_grads.agents import networks
 from rl_grads.agents.schema import MLP
-from rl_grads.gradients.estimators import mean_gradient
+from rl_grads.gradients.clips import clipped_network
+from rl_grads.gradients.estimators import gradient_norms, mean_gradient
+from rl_grads.gradients.schema import Gradient, GraphClip
 from rl_grads.td import losses
 from rl_grads.td.transition import Transition
 from rl_grads.training.schema import Config
@@ -27,6 +30,8 @@ BATCH = Transition(
 class Linear:
     """`params @ s`."""
 
+    init = None  # Parameters are given.
+
     @staticmethod
     def apply(params, obs):
         return params @ obs
@@ -36,7 +41,8 @@ def estimate(params, bootstrap, batch=BATCH, weights=None, loss=None):
     loss = loss or losses.td(Linear)
     estimator = mean_gradient()
     state = estimator.init(params)
-    return estimator.update(state, KEY, loss, params, bootstrap, batch, weights, None)
+    given = (loss, params, bootstrap, batch, weights, Config())
+    return estimator.update(state, KEY, *given)
 
 
 def test_by_hand():
@@ -56,6 +62,23 @@ def test_weights_scale_examples_and_are_not_normalised():
     # (0 * ... + 3 * 2 * (0, 2) + 6 * 1 * (1, 1)) / 3
     np.testing.assert_allclose(gradient, [[2.0, 6.0]], rtol=1e-6)
     assert signals.td_error.tolist() == [3.0, -2.0, -1.0]  # Not weighted.
+
+
+@pytest.mark.parametrize("limit", ["max_abs", "max_norm"])
+@pytest.mark.parametrize("estimator", [mean_gradient(), gradient_norms()])
+def test_weights_come_after_a_clip_inside_the_graph(estimator, limit):
+    config = Config(gradient=Gradient(clip=GraphClip(**{limit: 2.0})))
+
+    def loss(params, bootstrap_params, transition, config):
+        clipped = clipped_network(Linear, config.gradient.clip)
+        return losses.td(clipped)(params, bootstrap_params, transition, config)
+
+    params, bootstrap = jnp.array([[1.0, 2.0]]), jnp.array([[4.0, 6.0]])
+    weights = jnp.array([0.1, 0.0, 6.0])
+    given = (loss, params, bootstrap, BATCH, weights, config)
+    gradient, _, _ = estimator.update((), KEY, *given)
+    # delta = 3, -2, -1, clipped to 2, -2, -1: -(0.1 * 2 * (1, 0) - 6 * (1, 1)) / 3
+    np.testing.assert_allclose(gradient, [[5.8 / 3, 2.0]], rtol=1e-6)
 
 
 def test_equal_weights_are_no_weights():

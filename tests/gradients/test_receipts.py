@@ -197,13 +197,13 @@ def test_of_each_examples_derivative_at_the_output(clip, make):
     )
 
 
-def test_weights_count_as_they_do_for_the_clip():
+def test_weights_scale_what_is_clipped_and_the_threshold():
     found = of_graph(
         GraphClip(max_abs=1.0), REWARDS, weights=jnp.array([4.0, 0.1, 0.0])
     )
-    # Slopes -2, -0.4 and 0.
+    # Slopes -2, -0.4 and 0, at most 4, 0.1 and 0.
     np.testing.assert_allclose(
-        numbers(found, "graph"), [1 / 3, 0.8, 1.4 / 3, 0.0], rtol=1e-6, atol=1e-5
+        numbers(found, "graph"), [1 / 3, 0.8, 0.7, 0.0], rtol=1e-6, atol=1e-5
     )
 
 

@@ -229,8 +229,10 @@ def weighted_sum(f: Factors, weights: jax.Array | None, keep: jax.Array) -> jax.
 
     Examples that are not kept count for nothing, whatever they hold.
     """
-    x, delta = weighted(f.x, None, keep), weighted(f.delta, weights, keep)
-    return _product(Factors(f.labels, x, delta), (0,))
+    # Records of examples that are kept are finite, or their norms were not. To test
+    # them, not `keep`, costs no pass: the compiler does it where they are made.
+    x = f.x if f.labels.is_look_up else jnp.where(jnp.isfinite(f.x), f.x, 0)
+    return _product(Factors(f.labels, x, weighted(f.delta, weights, keep)), (0,))
 
 
 def weighted(array: jax.Array, weights: jax.Array | None, keep: jax.Array) -> jax.Array:
@@ -249,14 +251,9 @@ def _product(f: Factors, batch: tuple[int, ...]) -> jax.Array:
     labels, first = f.labels, len(batch)
     if labels.is_look_up:
         return _scatter(f)
-    left, right = f.x, f.delta
-    if _size(labels.record) > _size(labels.output):
-        # The left operand gets transposed: let that be the smaller one.
-        labels = labels._replace(record=labels.output, output=labels.record)
-        left, right = right, left
     axis = first + len(labels.both)
     contract, both = (*batch, axis), tuple(range(first, axis))
-    out = lax.dot_general(left, right, ((contract, contract), (both, both)))
+    out = lax.dot_general(f.x, f.delta, ((contract, contract), (both, both)))
     return jnp.transpose(out, labels.order).reshape(-1)
 
 
