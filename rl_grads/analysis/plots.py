@@ -4,7 +4,7 @@ Everything takes arrays and gives a matplotlib `Figure`, without pyplot's global
 """
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -80,6 +80,82 @@ def lines(
     axes.set_ylim(y.low, y.high)
     _legend(axes)
     return figure
+
+
+def mean_line(label: str, x: Any, values: Any) -> Line:
+    """The mean over members with its 95 % bootstrap interval.
+
+    Args:
+        label: What the legend calls it.
+        x: Where, `[n]`.
+        values: `[members, n]`.
+
+    Example:
+        >>> line = mean_line("a", [0, 1], [[0.0, 1.0], [2.0, 3.0]])
+        >>> line.y.tolist()
+        [1.0, 2.0]
+    """
+    columns = np.asarray(values, float).T
+    ends = [interval(column, mean)[:2] for column in columns]
+    low, high = np.array(ends, float).T
+    return Line(label, np.asarray(x), mean(columns), low, high)
+
+
+class Panel(NamedTuple):
+    """Lines on axes of their own."""
+
+    lines: Sequence[Line]
+    x: Axis
+    y: Axis
+    title: str | None = None
+
+
+def grid(rows: Sequence[Sequence[Panel]]) -> "Figure":
+    """Panels in rows, with one legend: lines of equal label have equal colours.
+
+    Args:
+        rows: Of equal length; columns share their horizontal axis.
+
+    Raises:
+        ValueError: Rows differ in length, or there is none.
+
+    Example:
+        >>> line = Line("a", [0, 1], [2, 3])
+        >>> figure = grid([[Panel([line], Axis("x"), Axis("y"))]])
+        >>> len(figure.axes)
+        1
+    """
+    from matplotlib.figure import Figure
+
+    widths = {len(row) for row in rows}
+    if len(widths) != 1 or 0 in widths:
+        raise ValueError(f"rows: expected rows of one length, got {sorted(widths)}")
+    columns = widths.pop()
+    size = (0.72 * _SIZE[0] * columns + 1.5, 0.72 * _SIZE[1] * len(rows))
+    figure = Figure(figsize=size, layout="constrained")
+    every = figure.subplots(len(rows), columns, sharex="col", squeeze=False).flat
+    panels = [panel for row in rows for panel in row]
+    labels = dict.fromkeys(line.label for panel in panels for line in panel.lines)
+    colors = {label: f"C{number}" for number, label in enumerate(labels)}
+    for axes, panel in zip(every, panels, strict=True):
+        _fill(axes, panel, colors)
+    handles = {one.get_label(): one for axes in figure.axes for one in axes.lines}
+    figure.legend(
+        handles=list(handles.values()),
+        loc="outside right upper",
+        frameon=False,
+        fontsize="small",
+    )
+    return figure
+
+
+def _fill(axes: "Axes", panel: Panel, colors: Mapping[str, str]) -> None:
+    """Draw a panel."""
+    _label(axes, panel.x, panel.y, panel.title)
+    for line in panel.lines:
+        _draw(axes, line, None, colors[line.label])
+    axes.set_xlim(panel.x.low, panel.x.high)
+    axes.set_ylim(panel.y.low, panel.y.high)
 
 
 class Series(NamedTuple):
@@ -322,6 +398,12 @@ def _figure(x: Axis, y: Axis, title: str | None) -> tuple["Figure", "Axes"]:
 
     figure = Figure(figsize=_SIZE, layout="constrained")
     axes = figure.add_subplot()
+    _label(axes, x, y, title)
+    return figure, axes
+
+
+def _label(axes: "Axes", x: Axis, y: Axis, title: str | None) -> None:
+    """Names, scales and limits, in the house's look."""
     axes.set_xlabel(x.label)
     axes.set_ylabel(y.label)
     axes.set_xscale("log" if x.log else "linear")
@@ -330,7 +412,6 @@ def _figure(x: Axis, y: Axis, title: str | None) -> tuple["Figure", "Axes"]:
     axes.spines[["top", "right"]].set_visible(False)
     if title:
         axes.set_title(title, fontsize="medium")
-    return figure, axes
 
 
 def _legend(axes: "Axes") -> None:
@@ -341,10 +422,16 @@ def _legend(axes: "Axes") -> None:
     axes.legend(**style)
 
 
-def _draw(axes: "Axes", line: Line, marker: str | None) -> Any:
+def _draw(axes: "Axes", line: Line, marker: str | None, color: Any = None) -> Any:
     """Draw a line and its band, and return its colour."""
     (drawn,) = axes.plot(
-        line.x, line.y, line.style, label=line.label, marker=marker, markersize=4
+        line.x,
+        line.y,
+        line.style,
+        label=line.label,
+        marker=marker,
+        markersize=4,
+        color=color,
     )
     color = drawn.get_color()
     if line.low is not None:

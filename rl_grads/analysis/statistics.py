@@ -147,15 +147,7 @@ def probability_of_improvement(values: Any, baseline: Any, seed: int = 0) -> Int
         >>> probability_of_improvement([3.0, 4.0, 5.0], [0.0, 1.0, 2.0]).low
         1.0
     """
-    one, other = (np.asarray(x, np.float64) for x in (values, baseline))
-    if one.ndim != 1 or other.ndim != 1:
-        raise ValueError(f"shapes {one.shape}, {other.shape}: expected [n] and [m]")
-    if min(one.size, other.size) < 3:
-        return Interval(None, None, METHOD, one.size, 0.95)
-    random = np.random.default_rng(seed)
-    drawn = [random.choice(x, (2000, x.size)) for x in (one, other)]
-    low, high = np.quantile(mean_improvement(*drawn), [0.025, 0.975])
-    return Interval(float(low), float(high), METHOD, one.size, 0.95)
+    return _of_two(mean_improvement, values, baseline, seed)
 
 
 def mean_improvement(values: Any, baseline: Any) -> np.ndarray:
@@ -175,6 +167,46 @@ def mean_improvement(values: Any, baseline: Any) -> np.ndarray:
     one = np.asarray(values, np.float64)[..., :, None]
     other = np.asarray(baseline, np.float64)[..., None, :]
     return np.mean((one > other) + 0.5 * (one == other), axis=(-2, -1))
+
+
+def ratio_of_means(values: Any, baseline: Any, seed: int = 0) -> Interval:
+    """The interval of a method's mean as a fraction of a baseline's mean.
+
+    A percentile bootstrap over the runs of both, drawn apart from each other.
+
+    Args:
+        values: Scores of the method, `[n]`.
+        baseline: Scores of the baseline, `[m]`, with a mean above zero.
+        seed: Of the resampling.
+
+    Raises:
+        ValueError: Either is no vector.
+
+    Example:
+        >>> found = ratio_of_means([2.0, 2.0, 2.0], [4.0, 4.0, 4.0])
+        >>> found.low, found.high
+        (0.5, 0.5)
+    """
+    return _of_two(lambda a, b: mean(a) / mean(b), values, baseline, seed)
+
+
+def _of_two(
+    statistic: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    values: Any,
+    baseline: Any,
+    seed: int,
+) -> Interval:
+    """The interval of a statistic of two groups of runs, each resampled by itself."""
+    one, other = (np.asarray(x, np.float64) for x in (values, baseline))
+    if one.ndim != 1 or other.ndim != 1:
+        raise ValueError(f"shapes {one.shape}, {other.shape}: expected [n] and [m]")
+    if min(one.size, other.size) < 3:
+        return Interval(None, None, METHOD, one.size, 0.95)
+    random = np.random.default_rng(seed)
+    drawn = [random.choice(x, (2000, x.size)) for x in (one, other)]
+    ends = np.quantile(statistic(*drawn), [0.025, 0.975])
+    low, high = ends.tolist() if np.isfinite(ends).all() else (None, None)
+    return Interval(low, high, METHOD, one.size, 0.95)
 
 
 def summarise(values: Sequence[float] | np.ndarray) -> dict[str, Any]:

@@ -162,3 +162,34 @@ def test_panels_stand_one_above_the_other():
     )
     with pytest.raises(ValueError, match="runs: expected at least one"):
         plots.panels([])
+
+
+def test_a_mean_line_has_means_and_intervals():
+    line = plots.mean_line("a", [1, 2], [[0.0, 5.0], [3.0, 5.0], [6.0, 5.0]])
+    assert (line.label, line.y.tolist()) == ("a", [3.0, 5.0])
+    assert 0.0 <= line.low[0] < 3.0 < line.high[0] <= 6.0
+    assert (line.low[1], line.high[1]) == (5.0, 5.0)
+
+
+def test_a_grid_draws_equal_labels_alike():
+    one, two = Line("one", [0, 1], [1, 2]), Line("two", [0, 1], [3, 4])
+    rows = [
+        [plots.Panel([one, two], X, Y, "left"), plots.Panel([two], X, Y, "right")],
+        [plots.Panel([two], X, Y._replace(log=True)), plots.Panel([one], X, Y)],
+    ]
+    figure = plots.grid(rows)
+    colors = {}
+    for axes in figure.axes:
+        for line in axes.lines:
+            colors.setdefault(line.get_label(), set()).add(line.get_color())
+    assert colors == {"one": {"C0"}, "two": {"C1"}}
+    assert [axes.get_title() for axes in figure.axes] == ["left", "right", "", ""]
+    assert [axes.get_yscale() for axes in figure.axes][2] == "log"
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["one", "two"]
+
+
+def test_a_grid_of_unequal_rows_is_refused():
+    panel = plots.Panel([Line("one", [0], [1])], X, Y)
+    with pytest.raises(ValueError, match=r"rows of one length, got \[1, 2\]"):
+        plots.grid([[panel], [panel, panel]])

@@ -11,6 +11,7 @@ from rl_grads.analysis.statistics import (
     mean,
     mean_improvement,
     probability_of_improvement,
+    ratio_of_means,
     summarise,
 )
 
@@ -120,3 +121,21 @@ def test_probability_of_improvement_has_an_interval_from_three_values_on():
     assert probability_of_improvement([1, 2], [0, 1, 2]).low is None
     with pytest.raises(ValueError, match="expected"):
         probability_of_improvement([[1, 2]], [0, 1])
+
+
+def test_a_ratio_of_means_lies_in_its_interval():
+    random = np.random.default_rng(0)
+    values, baseline = random.normal(6, 1, 40), random.normal(8, 1, 50)
+    found = ratio_of_means(values, baseline)
+    assert found.low is not None and found.high is not None
+    # The delta method: 0.75 times the root of both relative variances.
+    spread = 0.75 * math.hypot(1 / 6 / math.sqrt(40), 1 / 8 / math.sqrt(50))
+    assert found.low < values.mean() / baseline.mean() < found.high
+    assert found.high - found.low == pytest.approx(2 * 1.96 * spread, rel=0.2)
+
+
+def test_a_ratio_of_few_or_non_finite_runs_has_no_interval():
+    assert ratio_of_means([1.0, 2.0], [1.0, 2.0, 3.0]).low is None
+    assert ratio_of_means([1.0, 2.0, np.nan], [1.0, 2.0, 3.0]).low is None
+    with pytest.raises(ValueError, match=r"expected \[n\] and \[m\]"):
+        ratio_of_means([[1.0]], [1.0])

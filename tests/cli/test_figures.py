@@ -71,7 +71,15 @@ def test_nineteen_states_by_lambda(drawn):
 
 
 def test_five_states(drawn):
-    (axes,) = drawn("random_walk", "seeds=4", "training.total_episodes=20").values()
+    (left,) = drawn("random_walk", "seeds=4", "training.total_episodes=20").values()
+    assert labels(left) == ["true values", "after 0", "after 1", "after 10"]
+    np.testing.assert_allclose(heights(left, "true values"), np.arange(1, 6) / 6)
+    # The first episode moves one end alone, by half of its error.
+    first = heights(left, "after 1")
+    moved = np.flatnonzero(np.abs(first - 0.5) > 1e-6)
+    assert len(moved) == 1 and abs(first[moved[0]] - 0.5) == pytest.approx(0.05)
+    assert moved[0] in (0, 4)
+    axes = left.figure.axes[1]
     assert labels(axes)[2:4] == ["TD 0.15", "MC 0.01"]
     assert heights(axes, "TD 0.15").shape == (20,)
 
@@ -108,6 +116,8 @@ def test_a_thousand_states(drawn):
     axes = drawn("thousand_state", *SHORT)["thousand_state"]
     assert labels(axes)[0] == "true values"
     assert heights(axes, "TD(0)").shape == (1000,)
+    visits = heights(axes.figure.axes[1], "visits")
+    assert visits.sum() == pytest.approx(1.0) and 480 < visits.argmax() < 520
     steps = np.unique(heights(axes, "TD(0), in theory").round(6))
     assert len(steps) == 10
 
@@ -131,3 +141,31 @@ def test_a_config_is_that_of_the_experiment():
     assert config.agent.n_step == 4
     with pytest.raises(ConfigError, match=r"optimizer\.learning_rate=-1"):
         figures.configure("random_walk_19", ["optimizer.learning_rate=-1"])
+
+
+def test_the_study_of_replay(home, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(str(EXPERIMENTS.parent))
+    module = importlib.import_module("experiments.minatar_breakout")
+    monkeypatch.setattr(module, "RATES", (1e-4, 1e-3))
+    tiny = (
+        "training.total_steps=400",
+        "training.warmup_steps=100",
+        "tracking.interval=200",
+        "evaluation.interval=200",
+        "evaluation.episodes=2",
+        "diagnostics.examples=16",
+        "network.hidden=[8]",
+    )
+    module.main(["study.png", "--tuning", "1", "--seeds", "3", *tiny])
+    learnt, variances = capsys.readouterr().out.strip().split("\n\n")
+    rows = [row.strip("| ").split(" | ") for row in learnt.splitlines()]
+    assert [row[0] for row in rows[2:]] == ["uniform", "PER", "gradient norm"]
+    assert {row[1] for row in rows[2:]} <= {"0.0001", "0.001"}
+    named = {row.split(" | ")[0].strip("| "): row for row in variances.splitlines()}
+    assert {"gradient_norm", "own", "stored", "preconditioned/own"} <= set(named)
+    # Uniform replay stores no priorities. No fixed weights beat the gradient norm.
+    assert named["stored"].startswith("| stored |  |")
+    least = [float(x) for x in named["gradient_norm"].strip("| ").split(" | ")[1:]]
+    other = [float(x) for x in named["td_error"].strip("| ").split(" | ")[1:]]
+    assert all(a <= b for a, b in zip(least, other, strict=True))
+    assert (home / "study.png").stat().st_size > 10_000

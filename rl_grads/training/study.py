@@ -1,0 +1,102 @@
+"""Studies: settings are tuned on some seeds, and what was chosen is run on others."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rl_grads import config as configs
+from rl_grads.analysis.statistics import mean
+from rl_grads.training.population import population
+from rl_grads.training.run import train
+from rl_grads.training.schema import Config
+
+RETURN = "evaluation/return"
+
+
+class Outcome(NamedTuple):
+    """What one setting came to, on several seeds.
+
+    Attributes:
+        config: The config of its members.
+        steps: Environment steps at each row, `[time]`.
+        metrics: Metric to values `[seeds, time]`; nan where it was not measured.
+    """
+
+    config: Config
+    steps: np.ndarray
+    metrics: dict[str, np.ndarray]
+
+    def curve(self, metric: str = RETURN) -> tuple[np.ndarray, np.ndarray]:
+        """Steps `[n]` and values `[seeds, n]` where a metric was measured.
+
+        Example:
+            >>> rows = np.array([[np.nan, 1.0, np.nan, 3.0]])
+            >>> one = Outcome(Config(), np.array([10, 20, 30, 40]), {RETURN: rows})
+            >>> [x.tolist() for x in one.curve()]
+            [[20, 40], [[1.0, 3.0]]]
+        """
+        found = self.metrics[metric]
+        there = ~np.isnan(found).all(0)
+        return self.steps[there], found[:, there]
+
+    @property
+    def areas(self) -> np.ndarray:
+        """Area under the evaluation curve, as the mean return over time `[seeds]`."""
+        return mean(self.curve()[1])
+
+
+def run(
+    config: Config, seeds: Iterable[int], sweep: Mapping[str, Sequence[Any]]
+) -> list[Outcome]:
+    """Train every combination of the swept values on every seed.
+
+    Those that differ in numbers alone are one population.
+
+    Args:
+        config: What they share.
+        seeds: Seeds.
+        sweep: Dotted path to the values it takes.
+
+    Returns:
+        One outcome per combination, the last path varying fastest.
+
+    Example:
+        >>> rates = {"optimizer.learning_rate": [1e-4, 1e-3]}
+        >>> found = run(Config(), range(3), rates)                 # doctest: +SKIP
+        >>> chosen = best(found, rates)                            # doctest: +SKIP
+    """
+    seeds = tuple(seeds)
+    members = population(config, seeds, sweep)
+    result = train(members=members)
+    outcomes = []
+    for begin in range(0, len(members), len(seeds)):
+        of = slice(begin, begin + len(seeds))
+        metrics = {name: rows[of] for name, rows in result.metrics.items()}
+        outcomes.append(Outcome(members[begin].config, result.steps, metrics))
+    return outcomes
+
+
+def best(outcomes: Sequence[Outcome], paths: Iterable[str]) -> dict[str, Any]:
+    """The values at some paths with the highest mean area, over all other paths.
+
+    A mean that is not finite is below all others.
+
+    Args:
+        outcomes: What was tuned.
+        paths: Dotted paths among the swept ones.
+
+    Example:
+        >>> def outcome(discount, area):
+        ...     config = configs.replace(Config(), {"agent.discount": discount})
+        ...     return Outcome(config, np.array([10]), {RETURN: np.array([[area]])})
+        >>> best([outcome(0.9, 3.0), outcome(0.99, 5.0)], ["agent.discount"])
+        {'agent.discount': 0.99}
+    """
+    paths = tuple(paths)
+    areas: dict[tuple[Any, ...], list[float]] = {}
+    for one in outcomes:
+        key = tuple(configs.get(one.config, path) for path in paths)
+        areas.setdefault(key, []).extend(one.areas)
+    means = {key: np.nan_to_num(mean(a), nan=-np.inf) for key, a in areas.items()}
+    return dict(zip(paths, max(means, key=lambda key: means[key]), strict=True))

@@ -1,0 +1,57 @@
+"""Studies: what a sweep came to, and which of its settings is taken."""
+
+import numpy as np
+import pytest
+
+import rl_grads as rg
+from rl_grads.training import study
+from rl_grads.training.study import RETURN, Outcome
+
+RATE, DISCOUNT = "optimizer.learning_rate", "agent.discount"
+NAN = np.nan
+
+
+def outcome(rate, discount, *returns):
+    """Two evaluations of one seed, or as many as there are pairs."""
+    config = rg.replace(rg.Config(), {RATE: rate, DISCOUNT: discount})
+    rows = np.array([[NAN, first, NAN, last] for first, last in returns])
+    return Outcome(config, np.array([5, 10, 15, 20]), {RETURN: rows})
+
+
+def test_a_curve_leaves_out_rows_without_a_measurement():
+    steps, values = outcome(0.1, 0.9, (1.0, 3.0), (5.0, 9.0)).curve()
+    assert steps.tolist() == [10, 20]
+    assert values.tolist() == [[1.0, 3.0], [5.0, 9.0]]
+
+
+def test_an_area_is_the_mean_over_time():
+    assert outcome(0.1, 0.9, (1.0, 3.0), (5.0, 9.0)).areas.tolist() == [2.0, 7.0]
+
+
+def test_the_best_is_that_of_the_highest_mean_over_all_other_paths():
+    tried = [
+        outcome(0.1, 0.9, (1.0, 1.0), (2.0, 2.0)),  # 1.5
+        outcome(0.2, 0.9, (2.0, 2.0), (2.0, 2.0)),  # 2.0
+        outcome(0.1, 0.8, (9.0, 9.0), (0.0, 0.0)),  # 4.5
+        outcome(0.2, 0.8, (3.0, 3.0), (4.0, 4.0)),  # 3.5
+    ]
+    assert study.best(tried, [RATE, DISCOUNT]) == {RATE: 0.1, DISCOUNT: 0.8}
+    assert study.best(tried, [RATE]) == {RATE: 0.1}  # 3.0 against 2.75
+    assert study.best(tried[:2], [RATE]) == {RATE: 0.2}
+
+
+def test_what_is_not_finite_is_never_the_best():
+    tried = [outcome(0.1, 0.9, (np.inf, 1.0)), outcome(0.2, 0.9, (-5.0, -5.0))]
+    assert study.best(tried, [RATE]) == {RATE: 0.2}
+
+
+@pytest.mark.slow
+def test_a_sweep_is_given_back_setting_by_setting(tiny):
+    config = tiny({"training.total_steps": 120})
+    found = study.run(config, (3, 5), {RATE: [0.0, 0.01]})
+    assert [one.config.optimizer.learning_rate for one in found] == [0.0, 0.01]
+    members = rg.population(rg.replace(config, {RATE: 0.01}), (3, 5))
+    alone = rg.train(members=members)
+    for name, rows in alone.metrics.items():
+        np.testing.assert_allclose(found[1].metrics[name], rows, rtol=1e-4, atol=1e-5)
+    assert found[1].steps.tolist() == alone.steps.tolist()
