@@ -59,12 +59,12 @@ def variances(arms: Mapping[str, Outcome]) -> str:
     """Variance relative to uniform by scheme: means over rows and seeds, Markdown."""
     known = [name for arm in arms.values() for name in arm.metrics]
     names = [n for n in dict.fromkeys(known) if n.startswith(VARIANCE)]
-    rows = [("variance under", *(f"run of {name}" for name in arms))]
-    rows.append(("---",) * (1 + len(arms)))
+    rows = [["variance under", *(f"run of {name}" for name in arms)]]
+    rows.append(["---"] * (1 + len(arms)))
     for name in names:
         found = (arm.metrics.get(name) for arm in arms.values())
         cells = ("" if x is None else f"{np.nanmean(x):.3f}" for x in found)
-        rows.append((name.removeprefix(VARIANCE), *cells))
+        rows.append([name.removeprefix(VARIANCE), *cells])
     return _markdown(rows)
 
 
@@ -103,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--tuning", type=int, default=3, help="seeds per step size")
     parser.add_argument("--seeds", type=int, default=10, help="fresh seeds")
     parser.add_argument("overrides", nargs="*", help="config keys")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_intermixed_args(argv)
     backend.start(figures.configure("minatar_breakout", arguments.overrides))
     arms = {name: run(replay, arguments) for name, replay in ARMS.items()}
     print(table(arms), variances(arms), sep="\n\n")

@@ -64,6 +64,8 @@ class Agent(NamedTuple):
             adds to it before its loss sees it; None where that is nothing.
         activations: `activations(params, obs) -> {place: value}` inside its network,
             for one observation; None where that announces no places.
+        policy: `policy(params, obs, config) -> probabilities` of the actions that
+            `act` draws, for one observation; None where it says none.
     """
 
     init: Callable[..., AgentState]
@@ -75,6 +77,7 @@ class Agent(NamedTuple):
     double_sampling: bool = False
     prepare: Callable[..., Transition] | None = None
     activations: Callable[..., dict[str, jax.Array]] | None = None
+    policy: Callable[..., jax.Array] | None = None
 
 
 def init_state(

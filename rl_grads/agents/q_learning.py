@@ -54,6 +54,10 @@ def q_learning(
         q = network.apply(state.params, obs)
         return policies.sample(key, q, config.agent.behaviour_policy)
 
+    def policy(params: Any, obs: jax.Array, config: Any) -> jax.Array:
+        q = network.apply(params, obs)
+        return policies.probabilities(q, config.agent.behaviour_policy)
+
     def draw_next(
         state: AgentState, key: jax.Array, batch: Transition, config: Any
     ) -> jax.Array:
@@ -83,6 +87,7 @@ def q_learning(
         value=lambda params, obs: jnp.max(network.apply(params, obs)),
         prepare=prepare,
         activations=networks.activations(network),
+        policy=policy,
     )
 
 

@@ -49,12 +49,10 @@ def draw(errors: Mapping[str, np.ndarray], label: str, picture: pathlib.Path) ->
         label: What the errors are.
         picture: File to write.
     """
-    given = []
-    for name, values in errors.items():
-        ends = [interval(column, mean)[:2] for column in values.T]
-        low, high = np.array(ends, float).T
-        line = plots.Line(name, np.arange(values.shape[1]), mean(values.T), low, high)
-        given.append(line)
+    given = [
+        plots.mean_line(name, np.arange(values.shape[1]), values)
+        for name, values in errors.items()
+    ]
     x, y = plots.Axis("updates on a fresh task"), plots.Axis(label, log=True)
     figure = plots.lines(given, x, y, marker="o")
     figure.savefig(picture, dpi=90, metadata={"Software": None})

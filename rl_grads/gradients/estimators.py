@@ -61,17 +61,24 @@ def mean_gradient(grad: Callable[..., Any] = mixed_mode_grad) -> Estimator:
         config: Any,
     ) -> tuple[Any, Any, Any]:
         def total_loss(
-            params: Any, bootstrap_params: Any, batch: Any, weights: Any, config: Any
+            both: Any, rest: Any, batch: Any, weights: Any, config: Any
         ) -> tuple[jax.Array, Any]:
+            params, bootstrap_params = (*both, *rest)
             losses, signals = weighted_losses(
                 loss, params, bootstrap_params, batch, weights, config
             )
             return jnp.sum(losses), signals
 
-        # The sum, not the mean, so that clips inside the graph see whole examples.
-        total, signals = grad(total_loss, has_aux=True)(
-            params, bootstrap_params, batch, weights, config
+        # The sum, not the mean, so that clips inside the graph see whole examples. Such
+        # a clip cuts whatever comes back through it, also a derivative from outside,
+        # unless its backward pass is spent in here: then the derivative in the
+        # bootstrap is taken too, and dropped.
+        pair = (params, bootstrap_params)
+        both, rest = (pair, ()) if _has_clip(config) else (pair[:1], pair[1:])
+        totals, signals = grad(total_loss, has_aux=True)(
+            both, rest, batch, weights, config
         )
+        total = totals[0]
         count = jax.tree.leaves(batch)[0].shape[0]
         return jax.tree.map(lambda leaf: leaf / count, total), signals, state
 
@@ -111,6 +118,12 @@ def weighted_losses(
         return weight * value, signals
 
     return jax.vmap(weighted)(batch, weights)
+
+
+def _has_clip(config: Any) -> bool:
+    """Whether a config clips inside the graph."""
+    clip = getattr(getattr(config, "gradient", None), "clip", None)
+    return clip is not None and not (clip.max_abs is None and clip.max_norm is None)
 
 
 def _with_scaled_clip(config: Any, factor: jax.Array) -> Any:

@@ -5,14 +5,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rl_grads.meta import estimators
+    from rl_grads.meta.behaviour import behaviour_matching
     from rl_grads.meta.differentiate import MetaGradient, gradient, truth_meter
-    from rl_grads.meta.inner import Descent
+    from rl_grads.meta.inner import Batch, Descent
 
-__all__ = ["Descent", "MetaGradient", "estimators", "gradient", "truth_meter"]
+__all__ = [
+    "Batch",
+    "Descent",
+    "MetaGradient",
+    "behaviour_matching",
+    "estimators",
+    "gradient",
+    "truth_meter",
+]
 
 _HOME = {
+    "Batch": "inner",
     "Descent": "inner",
     "MetaGradient": "differentiate",
+    "behaviour_matching": "behaviour",
     "gradient": "differentiate",
     "truth_meter": "differentiate",
 }

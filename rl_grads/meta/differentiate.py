@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from rl_grads.meta import learned, truth
 from rl_grads.meta.estimate import Estimator, Task, check_count
 from rl_grads.meta.estimators import by_name, check_valid
-from rl_grads.meta.inner import Batch, Problem, problem
+from rl_grads.meta.inner import Batch, Problem, Weigh, problem
 from rl_grads.meta.learned import INITIAL
 from rl_grads.meta.reach import check_reach
+from rl_grads.meta.schema import SAMPLING
 
 
 class MetaGradient(NamedTuple):
@@ -43,11 +44,12 @@ class _Setting(NamedTuple):
     learn: tuple[str, ...]
     steps: int
     estimator: Estimator
+    weigh: Weigh | None
 
     def pose(self, config: Any, state: Any, task: Task) -> tuple[Problem, Task]:
         """The problem and the task, both checked."""
         names = learned.expand(config, self.learn)
-        learned.check(config, names)
+        learned.check(config, names, SAMPLING if self.weigh else ())
         eta = {name: _array(x) for name, x in _values(config, state, names)}
         task = task._replace(eta=eta, state=state)
         _check_length(task.batches, self.steps, self.estimator.further)
@@ -55,6 +57,7 @@ class _Setting(NamedTuple):
             self.update,
             lambda state, data: self.outer_loss(state.params, data),
             lambda eta: learned.insert(config, eta),
+            weigh=self.weigh,
         )
         check_reach(made, task)
         return made, task
@@ -66,6 +69,7 @@ def gradient(
     learn: Sequence[str],
     steps: int,
     estimator: str | Estimator = "full",
+    weigh: Weigh | None = None,
 ) -> Callable[..., MetaGradient]:
     """The derivative of an outer loss with respect to numbers of a config.
 
@@ -80,12 +84,17 @@ def gradient(
         learn: Dotted paths of the config, or `"initial_parameters"`.
         steps: Number K of inner updates.
         estimator: A name, or a record of `rl_grads.meta.estimators` with options.
+        weigh: `weigh(state, batch, config) -> weights`, from an `rl_grads.meta.Batch`,
+            for numbers on which the weights depend; those that act by what is drawn are
+            refused without. `rl_grads.meta.behaviour_matching` and
+            `rl_grads.replay.soft_weights` make weights of this kind.
 
     Returns:
-        `compute(config, state, batches, data, weights=None, key=None, memory=None)`.
-        Batches are `[K, B, ...]` and weights `[K, B]`; discounts of transitions are
-        made from the config, `discount * (1 - terminated)`. `key` is for random
-        estimators, `memory` that of an earlier call.
+        `compute(config, state, batches, data, weights, key, memory, ratio)`, the latter
+        four None by default. Batches are `[K, B, ...]`, weights and ratios `[K, B]`;
+        discounts of transitions are made from the config, `discount * (1 -
+        terminated)`. `key` is for random estimators, `memory` that of an earlier call;
+        `ratio` says how often each example is drawn, for `weigh`.
 
     Raises:
         ValueError: Bad `steps`, another number of batches, an unknown estimator.
@@ -100,7 +109,7 @@ def gradient(
         >>> jax.jit(compute)(config, state, batches, data).gradient   # doctest: +SKIP
         {'agent.discount': Array(0.335, dtype=float32)}
     """
-    setting = _setting(update, outer_loss, learn, steps, estimator)
+    setting = _setting(update, outer_loss, learn, steps, estimator, weigh)
 
     def compute(
         config: Any,
@@ -110,8 +119,9 @@ def gradient(
         weights: jax.Array | None = None,
         key: jax.Array | None = None,
         memory: Any = None,
+        ratio: jax.Array | None = None,
     ) -> MetaGradient:
-        task = Task({}, state, Batch(batches, weights), data, key)
+        task = Task({}, state, Batch(batches, weights, ratio), data, key)
         made, task = setting.pose(config, state, task)
         if memory is None:
             memory = setting.estimator.init(task.eta, state)
@@ -135,6 +145,7 @@ def truth_meter(
     steps: int,
     estimator: str | Estimator,
     draws: int = 16,
+    weigh: Weigh | None = None,
 ) -> Callable[..., truth.Truth]:
     """Cosine and bias of an estimator against the exact derivative.
 
@@ -145,9 +156,11 @@ def truth_meter(
         steps: See there.
         estimator: The one to measure; it begins afresh, without memory.
         draws: Keys over which a random estimator is averaged.
+        weigh: As for `gradient`.
 
     Returns:
-        `measure(config, state, batches, data, weights=None, key=None)`.
+        `measure(config, state, batches, data, weights, key, ratio)`, the latter three
+        None by default.
 
     Example:
         >>> measure = rg.meta.truth_meter(                         # doctest: +SKIP
@@ -156,7 +169,7 @@ def truth_meter(
         >>> measure(config, state, batches, data).cosine           # doctest: +SKIP
         Array(0.98, dtype=float32)
     """
-    setting = _setting(update, outer_loss, learn, steps, estimator)
+    setting = _setting(update, outer_loss, learn, steps, estimator, weigh)
     check_count("draws", draws)
 
     def measure(
@@ -166,8 +179,9 @@ def truth_meter(
         data: Any,
         weights: jax.Array | None = None,
         key: jax.Array | None = None,
+        ratio: jax.Array | None = None,
     ) -> truth.Truth:
-        task = Task({}, state, Batch(batches, weights), data, key)
+        task = Task({}, state, Batch(batches, weights, ratio), data, key)
         made, task = setting.pose(config, state, task)
         return truth.meter(setting.estimator, made, task, draws)
 
@@ -180,6 +194,7 @@ def _setting(
     learn: Sequence[str],
     steps: int,
     estimator: str | Estimator,
+    weigh: Weigh | None,
 ) -> _Setting:
     check_count("steps", steps)
     if isinstance(learn, str):
@@ -187,7 +202,7 @@ def _setting(
     if isinstance(estimator, str):
         estimator = by_name(estimator)
     check_valid(estimator.name, learn)
-    return _Setting(update, outer_loss, tuple(learn), steps, estimator)
+    return _Setting(update, outer_loss, tuple(learn), steps, estimator, weigh)
 
 
 def first_failure(taken: jax.Array) -> jax.Array:

@@ -36,27 +36,32 @@ class Valid(NamedTuple):
         initial_parameters: Of the initial parameters.
         loss: Of a number inside the inner loss (discount, clip inside the graph).
         update: Of a number after the gradient (learning rate, clip of the update).
+        sampling: Of a number that acts by what is drawn (priority exponent,
+            exploration), in a form that reaches it.
     """
 
     initial_parameters: str | None = None
     loss: str | None = None
     update: str | None = None
+    sampling: str | None = None
 
 
 _NO_START = "its derivative does not reach back to the start"
 _MANY = "it costs one inner state per learned number"
+_IMPLICIT = "the solution does not depend on the way to it"
 _REPTILE = "it moves the start to where the updates lead and knows nothing else"
 # Reasons why a pair is refused.
 REFUSED = {
     "full": Valid(),
     "first_order": Valid(),
-    "reptile": Valid(loss=_REPTILE, update=_REPTILE),
-    "implicit": Valid(update="the solution does not depend on the way to it"),
+    "reptile": Valid(loss=_REPTILE, update=_REPTILE, sampling=_REPTILE),
+    "implicit": Valid(update=_IMPLICIT, sampling=_IMPLICIT),
     "truncated": Valid(initial_parameters=_NO_START),
     "forward": Valid(initial_parameters=_MANY),
     "bootstrapped": Valid(),
     "persistent_evolution": Valid(
-        initial_parameters="its noise grows with their number"
+        initial_parameters="its noise grows with their number",
+        sampling="perturbed numbers change no weight, and it differentiates none",
     ),
 }
 

@@ -40,12 +40,14 @@ class Budget(NamedTuple):
     Attributes:
         updates: Outer updates.
         tasks: Fresh tasks per outer update.
-        learning_rate: Step of Adam.
+        learning_rate: Step of Adam, or its schedule.
+        max_norm: To which the outer gradient is clipped; None: it is not.
     """
 
     updates: int
     tasks: int = 25
-    learning_rate: float = 1e-3
+    learning_rate: optax.ScalarOrSchedule = 1e-3
+    max_norm: float | None = None
 
 
 def repeated(batch: Any, updates: int) -> Any:
@@ -94,19 +96,54 @@ def learn(
         ...     setting, estimators.full(), params, Budget(1000), jax.random.key(0)
         ... )
     """
-    optimizer = optax.adam(budget.learning_rate)
+    keys = jax.random.split(key, budget.updates)
+    found, losses = advance(setting, estimator, begin(params, budget), budget, keys)
+    return found.params, losses
 
-    def update(carry: Any, key: jax.Array) -> tuple[Any, jax.Array]:
-        params, state = carry
+
+class Progress(NamedTuple):
+    """Where learning stands: parameters, and the state of their optimizer."""
+
+    params: Any
+    optimizer: Any
+
+
+def begin(params: Any, budget: Budget) -> Progress:
+    """Where learning begins."""
+    return Progress(params, _optimizer(budget).init(params))
+
+
+def advance(
+    setting: FewShot,
+    estimator: Estimator,
+    progress: Progress,
+    budget: Budget,
+    keys: jax.Array,
+) -> tuple[Progress, jax.Array]:
+    """A stretch of `learn`, one update for each key `[n]`, and their losses `[n]`.
+
+    Args:
+        setting: As for `learn`, and so is the estimator.
+        estimator: See there.
+        progress: What `begin` or an earlier stretch gave.
+        budget: Of the whole.
+        keys: PRNG keys.
+    """
+
+    def update(progress: Progress, key: jax.Array) -> tuple[Progress, jax.Array]:
+        params, state = progress
         gradient, loss = slope(setting, estimator, params, budget.tasks, key)
-        steps, state = optimizer.update(gradient, state, params)
-        return (optax.apply_updates(params, steps), state), loss
+        steps, state = _optimizer(budget).update(gradient, state, params)
+        return Progress(optax.apply_updates(params, steps), state), loss
 
-    begin = (params, optimizer.init(params))
-    (params, _), losses = jax.lax.scan(
-        update, begin, jax.random.split(key, budget.updates)
-    )
-    return params, losses
+    return jax.lax.scan(update, progress, keys)
+
+
+def _optimizer(budget: Budget) -> optax.GradientTransformation:
+    adam = optax.adam(budget.learning_rate)
+    if budget.max_norm is None:
+        return adam
+    return optax.chain(optax.clip_by_global_norm(budget.max_norm), adam)
 
 
 def slope(

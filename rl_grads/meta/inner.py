@@ -12,10 +12,22 @@ from rl_grads.meta.learned import INITIAL
 
 
 class Batch(NamedTuple):
-    """What one update sees: transitions `[B, ...]`, and weights `[B]` or None."""
+    """What one update sees.
+
+    Attributes:
+        transitions: `[B, ...]`.
+        weights: `[B]`, or None.
+        ratio: How often each is drawn, in units of a uniform draw, `[B]`; None where
+            the draw is uniform. Only a `weigh` reads it, see `problem`.
+    """
 
     transitions: Any
     weights: jax.Array | None = None
+    ratio: jax.Array | None = None
+
+
+# `weigh(state, batch, config) -> weights`, of values that the batch has already.
+Weigh = Callable[[Any, Batch, Any], jax.Array | None]
 
 
 class Problem(NamedTuple):
@@ -41,6 +53,7 @@ def problem(
     outer_loss: Callable[[Any, Any], jax.Array],
     configure: Callable[[Mapping[str, Any]], Any],
     prepare: Callable[[Any, Any], Any] | None = None,
+    weigh: Weigh | None = None,
 ) -> Problem:
     """The problem of an update function.
 
@@ -51,13 +64,17 @@ def problem(
         configure: The config with learned numbers in it.
         prepare: `prepare(transitions, config)` makes what the update sees from what a
             batch holds; by default the discounts, see `discounted`.
+        weigh: `weigh(state, batch, config) -> weights` where weights depend on what is
+            learned; by default they are those of the batch.
     """
     prepare = prepare or discounted
+    weigh = weigh or (lambda state, batch, config: batch.weights)
 
     def attempt(state: Any, eta: Any, batch: Batch) -> Any:
         config = configure(eta)
         seen = prepare(batch.transitions, config)
-        new, report = update(state, seen, batch.weights, config)
+        weights = weigh(state, batch._replace(transitions=seen), config)
+        new, report = update(state, seen, weights, config)
         # What is only reported must not be kept for a backward pass.
         return new, jax.lax.stop_gradient(report)
 

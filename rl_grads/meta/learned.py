@@ -1,7 +1,7 @@
 """Which numbers are learned: names to values of a config, and what is refused."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 
@@ -13,23 +13,35 @@ INITIAL = "initial_parameters"
 
 Learned = dict[str, Any]  # A name to its value, or to its image on the real line.
 
+
+class Sampled(NamedTuple):
+    """What a number does that acts by what is drawn, and the form that reaches it."""
+
+    act: str
+    form: str
+
+
 # Where a number acts; the first prefix that fits counts.
 _SAMPLING = {
-    "agent.behaviour_policy": "it chooses actions",
-    "replay.exponent": "it chooses what is replayed",
+    "agent.behaviour_policy": Sampled("chooses actions", "behaviour_matching"),
+    "replay.exponent": Sampled("chooses what is replayed", "soft_weights"),
 }
 _UPDATE = ("optimizer", "gradient.update")
 
 
 def where_it_acts(name: str) -> str:
-    """`initial_parameters`, `update` (after the gradient) or `loss` (inside it).
+    """`initial_parameters`, `update` (after the gradient), `loss` or `sampling`.
 
     Example:
         >>> where_it_acts("agent.discount"), where_it_acts("optimizer.learning_rate")
         ('loss', 'update')
+        >>> where_it_acts("replay.exponent")
+        'sampling'
     """
     if name == INITIAL:
         return INITIAL
+    if _below(name, _SAMPLING):
+        return "sampling"
     return "update" if _below(name, _UPDATE) else "loss"
 
 
@@ -63,16 +75,17 @@ def _is_inside(config: Any, name: str, path: str) -> bool:
     return isinstance(configs.get(config, name), Mapping | tuple)
 
 
-def check(config: Any, names: Sequence[str]) -> None:
+def check(config: Any, names: Sequence[str], forms: Iterable[str] = ()) -> None:
     """Refuse names that cannot be learned from this config.
 
     Args:
         config: The config, with Python numbers.
         names: Dotted paths of numbers, or `initial_parameters`.
+        forms: Values of `meta.sampling` that weights have.
 
     Raises:
-        ConfigError: A name is repeated or unknown, static or null, its value lies on an
-            edge of its domain, or it acts through sampling alone.
+        ConfigError: A name is repeated or unknown, static or null, or it acts by what
+            is drawn and none of the forms reaches it.
 
     Example:
         >>> from rl_grads.training.schema import Config
@@ -89,6 +102,7 @@ the config or initial_parameters; did you mean 'agent.discount'?
             _refuse(name, "a name once")
         if name != INITIAL:
             _check_path(config, name)
+            _check_sampled(name, forms)
 
 
 def _refuse(name: str, expected: str) -> NoReturn:
@@ -98,15 +112,19 @@ def _refuse(name: str, expected: str) -> NoReturn:
 def _check_path(config: Any, name: str) -> None:
     if name not in configs.leaf_paths(config):
         _refuse_path(config, name)
-    reason = _below(name, _SAMPLING)
-    if reason is not None:
-        _refuse(
-            name,
-            f"a number that acts through the update; {_SAMPLING[reason]}, and what is "
-            "drawn has no derivative",
-        )
     if _below(name, ("meta",)):
         _refuse(name, "a number outside meta, which holds the outer loss fixed")
+
+
+def _check_sampled(name: str, forms: Iterable[str]) -> None:
+    prefix = _below(name, _SAMPLING)
+    if prefix is not None and _SAMPLING[prefix].form not in forms:
+        act, form = _SAMPLING[prefix]
+        _refuse(
+            name,
+            f"a number that acts through the update; it {act}, and what is drawn has "
+            f"no derivative without meta.sampling=[{form}] (in the library: weigh)",
+        )
 
 
 def _refuse_path(config: Any, name: str) -> NoReturn:

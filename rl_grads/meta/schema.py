@@ -25,6 +25,8 @@ ESTIMATORS = (
     "persistent_evolution",
 )
 
+SAMPLING = ("soft_weights", "behaviour_matching")
+
 
 def _adam() -> Any:
     return SCHEMAS["optimizer/adam"]()
@@ -36,6 +38,12 @@ class Meta:
 
     learn: tuple[str, ...] | None = setting(
         None, "dotted paths of the numbers to learn; null: none"
+    )
+    sampling: tuple[str, ...] | None = setting(
+        None,
+        "forms that reach what acts by sampling: replay.exponent (soft_weights), "
+        "agent.behaviour_policy (behaviour_matching); null: none",
+        one_of(*SAMPLING),
     )
     estimator: str = setting("full", "of the meta-gradient", one_of(*ESTIMATORS))
     steps: int = setting(

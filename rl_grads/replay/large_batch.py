@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from rl_grads.replay import blocked_sums, priorities
+from rl_grads.replay.soft_weights import exponent_factor, soft_weights
 
 
 class Chosen(NamedTuple):
@@ -23,8 +24,9 @@ def choose(key: jax.Array, signals: Any, config: Any) -> Chosen:
     """Draw `training.batch_size` examples in proportion to `score ** exponent`.
 
     The weights are `mean(p) / p`, to the power of `replay.importance.exponent` and
-    normalised as that section says. A score that is negative or not finite is never
-    drawn; if none is left the draw is uniform, with weights of one.
+    normalised as that section says. Their derivative knows that the draw depends on
+    the exponent of the scores, see `soft_weights`. A score that is negative or not
+    finite is never drawn; if none is left the draw is uniform, with weights of one.
 
     Args:
         key: PRNG key.
@@ -37,7 +39,7 @@ def choose(key: jax.Array, signals: Any, config: Any) -> Chosen:
     tree = blocked_sums.build(jnp.where(jnp.any(powered > 0), powered, 1.0))
     places = blocked_sums.draw(key, tree, config.training.batch_size)
     probability = blocked_sums.get(tree, places) / blocked_sums.total(tree)
-    weights = priorities.importance_weights(
-        probability, scores.shape[0], config.replay.importance
-    )
-    return Chosen(places, weights)
+    ratio = jax.lax.stop_gradient(scores.shape[0] * probability)
+    log_score = jnp.log(jnp.where(powered > 0, scores, 1.0))[places]
+    drawn = exponent_factor(log_score, config.replay.exponent)
+    return Chosen(places, soft_weights(ratio, config.replay.importance, drawn))

@@ -42,11 +42,19 @@ class Memory(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """A batch: transitions `[B, ...]`, where they lie, and their weights (or None)."""
+    """A batch.
+
+    Attributes:
+        experience: Transitions, `[B, ...]`.
+        slots: Where they lie, `[B]`.
+        weights: Their importance weights, `[B]`; None without priorities.
+        ratio: Probability of each over that of a uniform draw, `[B]`; None likewise.
+    """
 
     experience: Experience
     slots: jax.Array
-    weights: jax.Array | None
+    weights: jax.Array | None = None
+    ratio: jax.Array | None = None
 
 
 def create(size: Size, obs: jax.Array, dtype: Any, config: Any) -> Memory:
@@ -141,15 +149,13 @@ def sample(
         batch_size *= config.replay.large_batch
     if memory.priorities is None:
         slots = buffer.draw_uniform(key, size, time, batch_size)
-        return Sample(buffer.take(memory.ring, size, slots), slots, None)
+        return Sample(buffer.take(memory.ring, size, slots), slots)
     tree = memory.priorities.tree
     slots = blocked_sums.draw(key, tree, batch_size)
-    weights = priorities.importance_weights(
-        blocked_sums.get(tree, slots) / blocked_sums.total(tree),
-        buffer.available(size, time),
-        config.replay.importance,
-    )
-    return Sample(buffer.take(memory.ring, size, slots), slots, weights)
+    probability = blocked_sums.get(tree, slots) / blocked_sums.total(tree)
+    ratio = buffer.available(size, time) * probability
+    weights = priorities.importance_weights(ratio, 1, config.replay.importance)
+    return Sample(buffer.take(memory.ring, size, slots), slots, weights, ratio)
 
 
 # ------------------------------------------------------------------------- prioritising

@@ -1,6 +1,7 @@
 """The door of meta-learning: what a config cannot learn."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import jax
@@ -35,7 +36,9 @@ def check(config: Any, given: engine.Given) -> None:
         )
         _refuse("learn", learned.INITIAL, expected)
     names = learned.expand(config, settings.learn)
-    learned.check(config, names)
+    learned.check(config, names, settings.sampling or ())
+    _check_batch(config, names)
+    _check_corrected(config, names)
     learned.check_edges(config, names)
     if settings.estimator == "implicit":
         expected = "another; a TD update follows a semi-gradient, not a symmetric loss"
@@ -59,6 +62,28 @@ def _check_counts(config: Any) -> None:
         _refuse("target_steps", settings.target_steps, expected)
 
 
+def _check_batch(config: Any, names: Sequence[str]) -> None:
+    """Refuse a batch of one out of a memory: it says nothing of what else there is."""
+    if config.replay is None or config.training.batch_size > 1:
+        return
+    for name in names:
+        if learned.where_it_acts(name) == "sampling":
+            _refuse("learn", name, "training.batch_size of at least 2 to compare draws")
+
+
+def _check_corrected(config: Any, names: Sequence[str]) -> None:
+    """Refuse an exponent of priorities that the importance weights undo."""
+    if "replay.exponent" not in names or config.replay.importance.normalise == "max":
+        return
+    importance = config.replay.importance
+    if importance.exponent == 1 and importance.exponent_final in (None, 1):
+        expected = (
+            "replay.importance.exponent below 1; with weights that correct the draws "
+            "in full, the expected update does not depend on them"
+        )
+        _refuse("learn", "replay.exponent", expected)
+
+
 def _check_reach(parts: loop.Parts) -> None:
     """Refuse numbers that the outer loss does not depend on, by shapes alone."""
     config = parts.config
@@ -71,14 +96,22 @@ def _check_reach(parts: loop.Parts) -> None:
 
     member, new = jax.eval_shape(pose, jax.random.key(0))
     configure = functools.partial(meta_learning.configure, config, 0.5)
+    steps = config.meta.steps
     the = meta_learning.Training(parts.agent, config, configure, loop.transition)
     task = Task(
         eta=member.meta.real,
         state=member.agent,
-        batches=Batch(_shapes(new, (config.meta.steps, 1))),
+        batches=Batch(_shapes(new, (steps, 1)), ratio=_ratio(member, steps)),
         data=Batch(_shapes(new, (1,))),
     )
     check_reach(meta_learning.make_problem(the), task)
+
+
+def _ratio(member: loop.MemberState, steps: int) -> Any:
+    """The shape of what a prioritised memory says of its draws; else None."""
+    if member.memory is None or member.memory.priorities is None:
+        return None
+    return jax.ShapeDtypeStruct((steps, 1), jnp.float32)
 
 
 def _shapes(new: Any, lead: tuple[int, ...]) -> Any:

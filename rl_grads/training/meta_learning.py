@@ -14,12 +14,14 @@ import jax.numpy as jnp
 
 from rl_grads import config as configs
 from rl_grads.agents.agent import Agent
+from rl_grads.gradients.estimators import weighted_losses
 from rl_grads.meta import online
 from rl_grads.meta.estimate import Task
 from rl_grads.meta.estimators import from_settings
 from rl_grads.meta.inner import Batch, Problem, problem
 from rl_grads.replay import memory
 from rl_grads.replay.buffer import Size
+from rl_grads.training.meta_sampling import weigher
 
 Metrics = dict[str, jax.Array]
 
@@ -71,11 +73,11 @@ def make_problem(the: Training) -> Problem:
         bootstrap = state.params if state.target_params is None else state.target_params
         bootstrap = jax.lax.stop_gradient(bootstrap)
         seen = _with_action(the.agent, state, data.transitions, outer)
-        one = jax.vmap(the.agent.loss, (None, None, 0, None))
-        losses, _ = one(state.params, bootstrap, seen, outer)
-        return jnp.mean(losses if data.weights is None else data.weights * losses)
+        given = (the.agent.loss, state.params, bootstrap, seen, data.weights, outer)
+        return jnp.mean(weighted_losses(*given)[0])
 
-    made = problem(the.agent.update, outer_loss, the.configure, the.transition)
+    weigh = weigher(the.agent, given.meta.sampling)
+    made = problem(the.agent.update, outer_loss, the.configure, the.transition, weigh)
     prepared = lambda state, data: made.loss(  # noqa: E731
         state, data._replace(transitions=the.transition(data.transitions, outer))
     )
@@ -141,7 +143,7 @@ def from_replay(
     def group(learning: _Learning, keys: jax.Array) -> tuple[_Learning, Metrics]:
         kept = source.memory._replace(priorities=learning.priorities)
         drawn, data = _draw(the.config, source._replace(memory=kept), keys)
-        batches = Batch(drawn.experience, drawn.weights)
+        batches = Batch(drawn.experience, drawn.weights, drawn.ratio)
         task = Task({}, learning.agent, batches, data, keys[0])
         out = online.update(the.config, learning.meta, make_problem(the), task)
         kept = _prioritise(kept, drawn, out.estimate.reports, the.config)

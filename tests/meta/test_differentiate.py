@@ -69,7 +69,7 @@ def weights():
     return jnp.exp(jax.random.normal(jax.random.key(9), (K, B)))
 
 
-def differences(compute, config, state, args, names, h=1e-5):
+def differences(compute, config, state, args, names, h=1e-6):
     """Central differences of the outer loss, one per name."""
 
     def loss(config, state):
@@ -141,6 +141,21 @@ def test_finite_differences(double_precision, transitions, optimizer, grad):
     for name in LEARN:
         assert abs(gradient[name]) > 1e-5, name
         assert gradient[name] == pytest.approx(expected[name], rel=1e-6), name
+
+
+@pytest.mark.parametrize("grad", [jax.grad, None])
+def test_a_clip_inside_the_graph_leaves_outer_derivatives_alone(
+    double_precision, transitions, grad
+):
+    """What comes back through the bootstrap is far larger than the threshold."""
+    config, agent = setting(), agent_of(grad)
+    config = replace(config, {"gradient.clip.max_abs": 1e-3})
+    state = start(agent, config)
+    args = transitions(1, 2, B), transitions(2, 16), weights()[:2]
+    compute = jax.jit(rg.meta.gradient(agent.update, outer_loss, LEARN, 2))
+    found = flat(compute(config, state, *args).gradient, state)
+    expected = differences(compute, config, state, args, LEARN)
+    assert found == pytest.approx(expected, rel=1e-5)
 
 
 UPDATE_CLIPS = {

@@ -312,16 +312,21 @@ def test_draws_are_counted():
 # ------------------------------------------------------------------------------- table
 
 VALID = {
-    "full": "initial_parameters loss update",
-    "first_order": "initial_parameters loss update",
+    "full": "initial_parameters loss update sampling",
+    "first_order": "initial_parameters loss update sampling",
     "reptile": "initial_parameters",
     "implicit": "initial_parameters loss",
-    "truncated": "loss update",
-    "forward": "loss update",
-    "bootstrapped": "initial_parameters loss update",
+    "truncated": "loss update sampling",
+    "forward": "loss update sampling",
+    "bootstrapped": "initial_parameters loss update sampling",
     "persistent_evolution": "loss update",
 }
-NAMES = {INITIAL: INITIAL, "loss": "agent.discount", "update": RATE}
+NAMES = {
+    INITIAL: INITIAL,
+    "loss": "agent.discount",
+    "update": RATE,
+    "sampling": "replay.exponent",
+}
 
 
 @pytest.mark.parametrize("estimator", VALID)

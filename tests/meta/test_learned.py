@@ -119,6 +119,8 @@ def test_inside_is_not_refused():
         ("optimizer.learning_rate", "update"),
         ("gradient.update.max_norm", "update"),
         ("initial_parameters", "initial_parameters"),
+        ("replay.exponent", "sampling"),
+        ("agent.behaviour_policy.epsilon", "sampling"),
     ],
 )
 def test_where_a_number_acts(name, kind):
