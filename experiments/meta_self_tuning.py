@@ -1,0 +1,173 @@
+"""Q-learning on CartPole that tunes itself, next to tuned settings that stay.
+
+    python -m experiments.meta_self_tuning PICTURE [--seeds 20] [KEY=VALUE ...]
+
+Step size, discount and clip threshold are learned while the agent trains, by meta-
+gradients through K updates, from a step size 30 times too small and 30 times too large.
+Fixed settings and the one outer step size of all learners are tuned alike: with as many
+runs, on other seeds than those reported. Prints a table and draws the curves.
+"""
+
+import argparse
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import rl_grads as rg
+from rl_grads import config as configs
+from rl_grads.analysis import plots
+from rl_grads.analysis.statistics import interval, mean, ratio_of_means
+from rl_grads.cli import figures
+from rl_grads.training import backend, study
+from rl_grads.training.study import Outcome
+
+RATE, DISCOUNT, CLIP = LEARNED = (
+    "optimizer.learning_rate",
+    "agent.discount",
+    "gradient.update.max_norm",
+)
+OUTER = "meta.optimizer.learning_rate"
+FIXED = {RATE: (1e-4, 3e-4, 1e-3, 3e-3), DISCOUNT: (0.99, 0.995)}
+STARTS = {"30 times too small": 1 / 30, "30 times too large": 30.0}
+PER_UPDATE = (1e-3, 2e-3, 4e-3, 1e-2)  # Outer step over K.
+STEPS, TUNED_AT = (1, 5, 20), 5
+TUNING_SEED, FRESH_SEED = 1000, 0
+BEST, STILL = "best fixed", "not learned"
+
+
+class Seeds(NamedTuple):
+    """Seeds to tune on, and those reported."""
+
+    tuning: range
+    fresh: range
+
+
+class Study(NamedTuple):
+    """All outcomes on the fresh seeds.
+
+    Attributes:
+        best: The best fixed setting's.
+        arms: By start, then by arm.
+        per_update: The outer step size over K that was chosen.
+    """
+
+    best: Outcome
+    arms: dict[str, dict[str, Outcome]]
+    per_update: float
+
+
+def best_fixed(config: Any, seeds: Seeds) -> Outcome:
+    """The fixed setting of the largest area on the tuning seeds, on fresh ones."""
+    chosen = study.best(study.run(config, seeds.tuning, FIXED), FIXED)
+    (outcome,) = study.run(rg.replace(config, chosen), seeds.fresh, {})
+    return outcome
+
+
+def per_update(config: Any, starts: Sequence[float], seeds: Seeds) -> float:
+    """The outer step size over K that is best on the tuning seeds, over all starts."""
+    outer = [TUNED_AT * size for size in PER_UPDATE]
+    config = rg.replace(config, {"meta.steps": TUNED_AT})
+    tried = study.run(config, seeds.tuning, {OUTER: outer, RATE: starts})
+    return study.best(tried, [OUTER])[OUTER] / TUNED_AT
+
+
+def measure(config: Any, seeds: Seeds) -> Study:
+    """Tune and run everything."""
+    still = rg.replace(config, {"meta.learn": None})
+    best = best_fixed(still, seeds)
+    starts = [factor * configs.get(config, RATE) for factor in STARTS.values()]
+    found = {STILL: study.run(still, seeds.fresh, {RATE: starts})}
+    size = per_update(config, starts, seeds)
+    for steps in STEPS:
+        learner = rg.replace(config, {"meta.steps": steps, OUTER: size * steps})
+        found[f"K = {steps}"] = study.run(learner, seeds.fresh, {RATE: starts})
+    arms = {
+        start: {label: outcomes[place] for label, outcomes in found.items()}
+        for place, start in enumerate(STARTS)
+    }
+    return Study(best, arms, size)
+
+
+# ------------------------------------------------------------------------ what is shown
+
+
+def table(found: Study) -> str:
+    """Area, its part of the best fixed one, and the numbers at the end, in Markdown."""
+    head = ("start", "arm", "area", "of best fixed", "step size", "discount", "clip")
+    rows = [head, ("---",) * len(head), ("tuned", BEST, *_cells(found.best, found))]
+    for start, arms in found.arms.items():
+        rows += [(start, label, *_cells(one, found)) for label, one in arms.items()]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _cells(one: Outcome, found: Study) -> tuple[str, ...]:
+    areas, whole = one.areas, found.best.areas
+    ratio = float(mean(areas) / mean(whole))
+    ends = ratio_of_means(areas, whole)
+    part = "1" if one is found.best else _spread(ratio, ends.low, ends.high, ".2f")
+    area = _spread(float(mean(areas)), *interval(areas, mean)[:2], ".0f")
+    return area, part, *(_number(one, path) for path in LEARNED)
+
+
+def _spread(value: float, low: float | None, high: float | None, form: str) -> str:
+    if low is None or high is None:
+        return f"{value:{form}}"
+    return f"{value:{form}} ({low:{form}} to {high:{form}})"
+
+
+def _number(one: Outcome, path: str) -> str:
+    """The median of a learned number at the end, with the quartiles; or what it is."""
+    if f"learned/{path}" not in one.metrics:
+        return f"{configs.get(one.config, path):.3g}"
+    last = one.curve(f"learned/{path}")[1][:, -1]
+    low, middle, high = np.quantile(last, [0.25, 0.5, 0.75])
+    return f"{middle:.3g} ({low:.3g} to {high:.3g})"
+
+
+def draw(found: Study, picture: pathlib.Path) -> None:
+    """Return and step size over environment steps, a column for each start."""
+    steps = plots.Axis("environment steps")
+    returns, rates = plots.Axis("greedy return"), plots.Axis("step size", log=True)
+    columns = []
+    for start, arms in found.arms.items():
+        every = {BEST: found.best, **arms}
+        curves = [plots.mean_line(name, *one.curve()) for name, one in every.items()]
+        sizes = [_rates(name, one) for name, one in every.items()]
+        top = plots.Panel(curves, plots.Axis(""), returns, start)
+        columns.append((top, plots.Panel(sizes, steps, rates)))
+    figure = plots.grid(list(zip(*columns, strict=True)))
+    figure.savefig(picture, dpi=90, metadata={"Software": None})
+
+
+def _rates(name: str, one: Outcome) -> plots.Line:
+    """Medians and quartiles of the step size from the first row on."""
+    metric = f"learned/{RATE}"
+    if metric not in one.metrics:
+        rate = configs.get(one.config, RATE)
+        return plots.Line(name, one.steps[[0, -1]], [rate, rate], style="--")
+    steps, values = one.curve(metric)
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0)
+    return plots.Line(name, steps, middle, low, high)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Tune, run, print the table and write the picture."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("picture", type=pathlib.Path)
+    parser.add_argument("--tuning", type=int, default=5, help="seeds per setting")
+    parser.add_argument("--seeds", type=int, default=20, help="fresh seeds")
+    parser.add_argument("overrides", nargs="*", help="config keys")
+    arguments = parser.parse_intermixed_args(argv)
+    config = figures.configure("meta_self_tuning", arguments.overrides)
+    backend.start(config)
+    tuning = range(TUNING_SEED, TUNING_SEED + arguments.tuning)
+    fresh = range(FRESH_SEED, FRESH_SEED + arguments.seeds)
+    found = measure(config, Seeds(tuning, fresh))
+    print(f"{table(found)}\n\nouter step size per update: {found.per_update:g}")
+    draw(found, arguments.picture)
+
+
+if __name__ == "__main__":
+    main()
