@@ -8,11 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from rl_grads.config import ConfigError
+from rl_grads.gradients.per_example_clip import is_asked
 from rl_grads.meta import learned
 from rl_grads.meta.estimate import Task
 from rl_grads.meta.estimators import check_valid, from_settings
 from rl_grads.meta.inner import Batch
 from rl_grads.meta.reach import check_reach
+from rl_grads.replay import priorities
 from rl_grads.training import engine, loop, meta_learning
 
 
@@ -45,6 +47,7 @@ def check(config: Any, given: engine.Given) -> None:
         _refuse("estimator", settings.estimator, expected)
     check_valid(settings.estimator, settings.learn)
     _check_counts(config)
+    _check_clip(config)
     _check_reach(engine.parts(given, config))
 
 
@@ -60,6 +63,23 @@ def _check_counts(config: Any) -> None:
     if config.replay is None and from_settings(settings).further:
         expected = "0 where replay is null: there is no further batch"
         _refuse("target_steps", settings.target_steps, expected)
+
+
+def _check_clip(config: Any) -> None:
+    """Refuse a clip inside the graph that would also cut the outer derivative.
+
+    Only the mean gradient spends it, see `estimators.mean_gradient`.
+    """
+    clip, scheme = config.gradient.clip, priorities.scheme(config)
+    given = {"max_abs": clip.max_abs, "max_norm": clip.max_norm}
+    each = scheme.resamples or scheme.needs == "gradient_norm"
+    for name, limit in given.items():
+        if limit is not None and (each or is_asked(config)):
+            raise ConfigError(
+                f"gradient.clip.{name}={limit:g}: expected null beside meta.learn "
+                "where gradients of single examples are taken (gradient.per_example, "
+                "replay.priority); it would cut the meta-gradient as well"
+            )
 
 
 def _check_batch(config: Any, names: Sequence[str]) -> None:

@@ -255,6 +255,18 @@ def test_an_edge_is_refused():
         check(config, Given(None, None))
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"replay.priority": "gradient_norm"}, {"gradient.per_example.max_norm": 1.0}],
+)
+def test_a_clip_inside_the_graph_wants_the_mean_gradient(changes):
+    config = walk({"gradient.clip.max_abs": 0.5, **changes}, learn=(RATE,))
+    with pytest.raises(
+        ConfigError, match=r"gradient\.clip\.max_abs=0\.5: expected null"
+    ):
+        check(config, Given(None, None))
+
+
 def test_a_further_batch_needs_a_memory():
     further = {"estimator": "bootstrapped", "target_steps": 1}
     config = walk(ONLINE, learn=("agent.discount",), **further)
