@@ -128,11 +128,11 @@ def _has_clip(config: Any) -> bool:
 
 def _with_scaled_clip(config: Any, factor: jax.Array) -> Any:
     """The config with its clip inside the graph `factor` times as wide."""
+    if not _has_clip(config):
+        return config
     clip = config.gradient.clip
     limits = {"max_abs": clip.max_abs, "max_norm": clip.max_norm}
     scaled = {name: factor * x for name, x in limits.items() if x is not None}
-    if not scaled:
-        return config
     clip = dataclasses.replace(clip, **scaled)
     gradient = dataclasses.replace(config.gradient, clip=clip)
     return dataclasses.replace(config, gradient=gradient)
