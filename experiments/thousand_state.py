@@ -1,15 +1,17 @@
-"""The thousand-state walk: values of ten groups, learned by TD and by Monte Carlo.
+"""The thousand-state walk with groups of states: TD, Monte Carlo and n-step TD.
 
-    python -m experiments.thousand_state   figures 9.1 and 9.2 (left) of Sutton & Barto
+    python -m experiments.thousand_state   figures 9.1 and 9.2 of Sutton & Barto
 
-TD(0) and TD(1), which for small step sizes is Monte Carlo, learn online; dashed lines
-are the fixed points that they have in theory. Below, how often a state is visited.
-Means over `seeds` members; further arguments are KEY=VALUE. Writes
-figures/thousand_state.png and .pdf.
+Ten groups: TD(0) and TD(1), which for small step sizes is Monte Carlo, learn online;
+dashed lines are the fixed points that they have in theory. Below, how often a state is
+visited. Means over `seeds` members; further arguments are KEY=VALUE. Twenty groups:
+error of n-step TD over step sizes, all states alike, at the end of each of the first
+ten episodes of 100 runs. Writes figures/thousand_state.png and
+figures/thousand_state_n_step.png, and both as .pdf.
 """
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,11 +20,39 @@ from rl_grads.agents.schema import TDLambda
 from rl_grads.analysis import plots
 from rl_grads.cli import figures
 from rl_grads.envs.make import make
+from rl_grads.training import walks
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 METHODS = {"TD(0)": 0.0, "Monte Carlo": 1.0}
+GROUPS, RUNS, EPISODES = 20, 100, 10
+STEP_SIZES = np.linspace(0, 1, 11)
 
 
 def draw(config: Any) -> dict[str, Any]:
+    """Both figures."""
+    return {"thousand_state": values(config), "thousand_state_n_step": n_step(config)}
+
+
+def n_step(config: Any) -> "Figure":
+    """Error of n-step TD over step sizes."""
+    environment = make(config.env)
+    living = ~environment.exact.terminal
+    groups = np.where(living, (living.cumsum() - 1) * GROUPS // living.sum(), 0)
+    method = walks.aggregated(walks.TD, groups)
+    common = walks.sample(environment, RUNS, EPISODES, config.seed)
+    lines = []
+    for n, steps in walks.doublings(common, 10):
+        off = walks.episode_errors(steps, method, walks.Setting(STEP_SIZES)).mean(-1)
+        best = int(np.nanargmin(off))
+        print(f"n = {n}: best {off[best]:.4f} at step size {STEP_SIZES[best]:.1f}")
+        lines.append(plots.Line(f"n = {n}", STEP_SIZES, off))
+    x, y = plots.Axis("step size"), plots.Axis("root mean square error", high=0.56)
+    return plots.lines(lines, x, y, title=f"{EPISODES} episodes, {RUNS} runs")
+
+
+def values(config: Any) -> "Figure":
     """Values over states: exact, learned, and where learning ends in theory."""
     chain = make(config.env).exact
     states = np.flatnonzero(~chain.terminal)
@@ -38,13 +68,11 @@ def draw(config: Any) -> dict[str, Any]:
         given.append(plots.Line(f"{name}, in theory", states, theory, style="--"))
         off = np.abs(weights - fixed[name]).max()
         print(f"{name}: weights within {off:.3f} of the fixed point")
-    x, visits = (
-        plots.Axis("state"),
-        plots.Line("visits", states, chain.distribution[states]),
-    )
-    values = plots.Panel(given, x, plots.Axis("value"))
+    x = plots.Axis("state")
+    visits = plots.Line("visits", states, chain.distribution[states])
+    above = plots.Panel(given, x, plots.Axis("value"))
     below = plots.Panel([visits], x, plots.Axis("part of the time", low=0.0))
-    return {"thousand_state": plots.grid([[values], [below]])}
+    return plots.grid([[above], [below]])
 
 
 if __name__ == "__main__":

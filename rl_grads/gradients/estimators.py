@@ -74,7 +74,7 @@ def mean_gradient(grad: Callable[..., Any] = mixed_mode_grad) -> Estimator:
         # unless its backward pass is spent in here: then the derivative in the
         # bootstrap is taken too, and dropped.
         pair = (params, bootstrap_params)
-        both, rest = (pair, ()) if _has_clip(config) else (pair[:1], pair[1:])
+        both, rest = (pair, ()) if has_clip(config) else (pair[:1], pair[1:])
         totals, signals = grad(total_loss, has_aux=True)(
             both, rest, batch, weights, config
         )
@@ -120,15 +120,23 @@ def weighted_losses(
     return jax.vmap(weighted)(batch, weights)
 
 
-def _has_clip(config: Any) -> bool:
-    """Whether a config clips inside the graph."""
+def has_clip(config: Any) -> bool:
+    """Whether a config clips inside the graph; None does not.
+
+    Args:
+        config: The whole config.
+
+    Example:
+        >>> has_clip(None)
+        False
+    """
     clip = getattr(getattr(config, "gradient", None), "clip", None)
     return clip is not None and not (clip.max_abs is None and clip.max_norm is None)
 
 
 def _with_scaled_clip(config: Any, factor: jax.Array) -> Any:
     """The config with its clip inside the graph `factor` times as wide."""
-    if not _has_clip(config):
+    if not has_clip(config):
         return config
     clip = config.gradient.clip
     limits = {"max_abs": clip.max_abs, "max_norm": clip.max_norm}

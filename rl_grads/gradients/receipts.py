@@ -16,7 +16,7 @@ import optax
 from jax.custom_derivatives import SymbolicZero
 
 from rl_grads.autodiff.clip import clip_gradient
-from rl_grads.gradients.estimators import weighted_losses
+from rl_grads.gradients.estimators import has_clip, weighted_losses
 
 
 class Receipt(NamedTuple):
@@ -183,9 +183,9 @@ def of_graph(
     """The metrics of the clip inside the graph: means over examples and places.
 
     What it clips is a derivative of one example's loss, here times its weight, which
-    also scales the thresholds. This is a
-    backward pass of its own for any gradient estimator, but only down to the clips:
-    what it has in common with the estimator's own, the compiler computes once.
+    also scales the thresholds. This is a backward pass of its own for any gradient
+    estimator, but only down to the clips: what it has in common with the estimator's
+    own, the compiler computes once.
 
     Args:
         loss: `loss(params, bootstrap_params, transition, config)`, of ONE transition,
@@ -196,8 +196,7 @@ def of_graph(
         weights: `[B]`, or None for equal weights.
         config: The whole config; without a clip inside the graph there are no metrics.
     """
-    clip = config.gradient.clip
-    if clip.max_abs is None and clip.max_norm is None:
+    if not has_clip(config):
         return {}
     fixed = (params, bootstrap_params, batch, weights, config)
     params, bootstrap_params, batch, weights, config = jax.lax.stop_gradient(fixed)

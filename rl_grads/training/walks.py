@@ -228,6 +228,31 @@ def _td_update(
 TD = Method(init=lambda values: values, update=_td_update, values=lambda state: state)
 
 
+def aggregated(method: Method, groups: np.ndarray) -> Method:
+    """A method whose table has one value per group of states (S&B 2018, section 9.3).
+
+    Args:
+        method: A tabular one.
+        groups: The number of each state's group, `[S]`.
+
+    Example:
+        >>> halves = aggregated(TD, np.array([0, 0, 1, 1]))
+        >>> halves.values(halves.init(jnp.zeros(4))).shape
+        (4,)
+    """
+    group, count = jnp.asarray(groups), int(groups.max()) + 1
+
+    def update(state: Any, transition: Transition, setting: Setting) -> Any:
+        ends = {"s_tm1": group[transition.s_tm1], "s_t": group[transition.s_t]}
+        return method.update(state, transition._replace(**ends), setting)
+
+    return Method(
+        init=lambda values: method.init(values[:count]),
+        update=update,
+        values=lambda state: method.values(state)[group],
+    )
+
+
 class _Traced(NamedTuple):
     """State of TD(lambda)."""
 

@@ -113,9 +113,15 @@ def test_the_a_split_shows_what_the_naive_residual_misses(drawn):
 
 @pytest.mark.slow
 def test_a_thousand_states(drawn):
-    axes = drawn("thousand_state", *SHORT)["thousand_state"]
+    found = drawn("thousand_state", *SHORT)
+    axes = found["thousand_state"]
     assert labels(axes)[0] == "true values"
     assert heights(axes, "TD(0)").shape == (1000,)
+    n_step = found["thousand_state_n_step"]
+    assert labels(n_step) == [f"n = {2**k}" for k in range(10)]
+    start = np.sqrt(np.mean(heights(axes, "true values") ** 2))
+    assert heights(n_step, "n = 8")[0] == pytest.approx(start, rel=1e-5)
+    assert heights(n_step, "n = 8").min() < 0.35 < heights(n_step, "n = 512")[1]
     visits = heights(axes.figure.axes[1], "visits")
     assert visits.sum() == pytest.approx(1.0) and 480 < visits.argmax() < 520
     steps = np.unique(heights(axes, "TD(0), in theory").round(6))
