@@ -157,9 +157,7 @@ def test_a_damaged_summary_is_named(sweep, command):
     (sweep / "2" / "summary.json").write_text('{"status": ')
     status, _, err = command("plot", "sensitivity", str(sweep), *X)
     assert status == 2
-    assert err.startswith(
-        "rl-grads plot: sweeps/mine/today/2/summary.json: expected JSON, but "
-    )
+    assert err.startswith(f"rl-grads plot: {sweep}/2/summary.json: expected JSON, but ")
     assert err.count("\n") == 1
 
 

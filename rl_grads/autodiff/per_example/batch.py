@@ -2,17 +2,23 @@
 
 import functools
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from rl_grads.autodiff.per_example import factors, interpreter, plan
 from rl_grads.autodiff.per_example.factors import Factors
 from rl_grads.autodiff.per_example.inputs import Inputs, vary
 from rl_grads.autodiff.per_example.plan import Flow
+from rl_grads.autodiff.per_example.sites import Site
 
 Leaf = jax.Array | list[Factors] | None  # Whole [B, ...], as factors, or zero.
+# Whole gradients are put together in blocks of examples with factors of this many
+# numbers: patches then never take much memory, and stay in a core's cache.
+MOST_NUMBERS = 2**15
 
 
 class Ways(NamedTuple):
@@ -93,33 +99,56 @@ def differentiate(inputs: Inputs, whole: bool = False) -> Gradients:
     leaves: list[Leaf] = [None] * len(inputs.params)
     for leaf, value in zip(direct, owned, strict=True):
         leaves[leaf] = value
-    for leaf, parts in _by_leaf(steps, records, deltas).items():
+    for leaf, uses in _by_leaf(steps, records, deltas).items():
         keep = leaf in ways.factored and not whole
-        leaves[leaf] = parts if keep else _assemble(parts, inputs.params[leaf])
+        leaves[leaf] = _factors(uses) if keep else _whole(uses, inputs.params[leaf])
     return Gradients(leaves, inputs.params, outs[0], inputs.unflatten_aux(outs[1:]))
 
 
-def _by_leaf(steps: Any, records: Any, deltas: Any) -> dict[int, list[Factors]]:
-    found: dict[int, list[Factors]] = {}
-    for site, x, delta in zip(
+class _Use(NamedTuple):
+    """A site with what it recorded and its output's derivative, `[B, ...]`."""
+
+    site: Site
+    x: Any
+    delta: Any
+
+
+def _by_leaf(steps: Any, records: Any, deltas: Any) -> dict[int, list[_Use]]:
+    found: dict[int, list[_Use]] = {}
+    for use in map(
+        _Use,
         interpreter.all_sites(steps),
         interpreter.leaves(steps, records),
         interpreter.leaves(steps, deltas),
-        strict=True,
     ):
-        made = jax.vmap(functools.partial(factors.of_site, site))(x, delta)
-        found.setdefault(site.leaf, []).append(made)
+        found.setdefault(use.site.leaf, []).append(use)
     return found
 
 
-def _assemble(parts: list[Factors], shape: Any) -> jax.Array:
-    """Whole gradients `[B, ...]` from factors."""
+def _factors(uses: list[_Use]) -> list[Factors]:
+    return [jax.vmap(partial(factors.of_site, u.site))(u.x, u.delta) for u in uses]
 
-    def one(parts: list[Factors]) -> jax.Array:
-        flat = functools.reduce(jnp.add, map(factors.gradient, parts))
+
+def _whole(uses: list[_Use], shape: Any) -> jax.Array:
+    """Whole gradients `[B, ...]`, put together from factors, block by block."""
+
+    arrays = [a for use in uses for a in (use.x, use.delta)]
+
+    def one(rows: list[Any]) -> jax.Array:
+        own = [r.reshape(a.shape[1:]) for r, a in zip(rows, arrays, strict=True)]
+        made = map(factors.of_site, (u.site for u in uses), own[::2], own[1::2])
+        flat = functools.reduce(jnp.add, map(factors.gradient, made))
         return flat.reshape(shape.shape).astype(shape.dtype)
 
-    return jax.vmap(one)(parts)
+    size = block(sum(factors.numbers(u.site) for u in uses))
+    # Rows: before a loop XLA copies arrays with axes of length one.
+    rows = [a.reshape(a.shape[0], -1) for a in arrays]
+    return lax.map(one, rows, batch_size=size)
+
+
+def block(numbers: int) -> int:
+    """How many examples at a time, if the factors of one are so many numbers."""
+    return 2 ** max(0, (MOST_NUMBERS // numbers).bit_length() - 1)
 
 
 # ------------------------------------------------------------------- what they give

@@ -77,7 +77,8 @@ def _size(axes: Axes) -> int:
 
 
 def of_site(site: Site, x: Any, delta: Any) -> Factors:
-    """The factors of one site from its record and the derivative of its output."""
+    """The factors of one site, from what it recorded and its output's derivative."""
+    x = x if site.unfold is None else site.unfold(x)
     in_x, in_delta = _flat(site.x), _flat(site.delta)
     delta = delta.reshape([a.size for a in in_delta])
     x = x.reshape([a.size for a in in_x])

@@ -51,7 +51,7 @@ def zeros(plan: Plan) -> Tree:
 def evaluate(
     jaxpr: Any, inputs: Sequence[Any], plan: Plan, taps: Tree
 ) -> tuple[list[Any], Tree]:
-    """The outputs of a jaxpr, and the record of every site in it."""
+    """The outputs of a jaxpr, and what every site in it records."""
     values = dict(zip(jaxpr.constvars, jaxprs.consts(jaxpr), strict=True))
     values |= dict(zip(jaxpr.invars, inputs, strict=True))
     records: Tree = {}
@@ -84,7 +84,7 @@ def _read(values: dict[Any, Any], variable: Any) -> Any:
 def _plain(eqn: Any, operands: list[Any], unfold: bool) -> list[Any]:
     """An equation without sites, as it is."""
     if unfold:
-        return [sites.convolve(eqn, *operands)[0]]
+        return [sites.convolve(eqn, *operands)]
     params = eqn.primitive.get_bind_params(eqn.params)
     out = eqn.primitive.bind(*operands, **params)
     return out if eqn.primitive.multiple_results else [out]

@@ -6,6 +6,7 @@ derivative of the loss in `y`. Labels say which axes of the two are axes of the
 parameter.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -34,6 +35,8 @@ class Site(NamedTuple):
         tap: Shape and type of the output, likewise.
         rows: For a look-up, the labels that its indices run over; else None. Its
             record is the integer index of a row.
+        unfold: From what is recorded to the record, where that is far larger: the
+            patches of a convolution; else None.
     """
 
     leaf: int
@@ -43,6 +46,7 @@ class Site(NamedTuple):
     delta: tuple[Axes, ...]
     tap: jax.ShapeDtypeStruct
     rows: Axes | None = None
+    unfold: Callable[[Any], Any] | None = None
 
 
 class Refusal(NamedTuple):
@@ -75,11 +79,11 @@ def _is_complex(variable: Any) -> bool:
 
 
 def call(eqn: Any, operands: list[Any], site: Site, tap: Any) -> tuple[Any, Any]:
-    """The output of a site with its tap added, and its record."""
+    """The output of a site with its tap added, and what it records."""
     if site.operation == "dot_general":
         return _bind(eqn, operands) + tap, operands[1 - site.operand]
     if site.operation == "conv_general_dilated":
-        return convolve(eqn, operands[0], operands[1], tap)
+        return convolve(eqn, *operands, tap), operands[0]
     index, valid = _look_up(eqn, operands)
     return _bind(eqn, operands) + jnp.where(valid, tap, 0), index
 
@@ -184,23 +188,24 @@ def _convolution(eqn: Any, operand: int, view: View) -> Site | Refusal:
     places = [_summed(n, "place", i) for i, n in enumerate((batch, *s.out))]
     x = (*places, tuple(itertools.chain(*taps)), g, c)
     shape = (batch, *s.out, s.groups, s.filters)
-    return _site(eqn, 1, view, x, (*places, g, f), shape)
+    unfold = functools.partial(_patches, eqn)
+    for _ in view.outer:
+        unfold = jax.vmap(unfold)
+    site = _site(eqn, 1, view, x, (*places, g, f), shape)
+    return site._replace(unfold=unfold)
 
 
-def convolve(eqn: Any, lhs: Any, rhs: Any, tap: Any = None) -> tuple[Any, Any]:
-    """A convolution by patches `[N, *out, window, groups, channels]`, and those.
-
-    The tap is added to the product `[N, *out, groups, filters]`.
-    """
+def convolve(eqn: Any, lhs: Any, rhs: Any, tap: Any = None) -> Any:
+    """A convolution by patches; the tap is on `[N, *out, groups, filters]`."""
     s, numbers = _shapes(eqn), _numbers(eqn)
     filters, channels, *window = numbers.rhs_spec
-    patches = _patches(eqn, jnp.transpose(lhs, _to_last(numbers.lhs_spec)), s)
+    patches = _patches(eqn, lhs)
     kernel = jnp.transpose(rhs, (*window, channels, filters))
     kernel = kernel.reshape(-1, s.channels, s.groups, s.filters)
     out = _multiply(eqn, patches, kernel)
     out = out if tap is None else out + tap
     out = out.reshape(*out.shape[:-2], -1)
-    return jnp.transpose(out, _inverse(_to_last(numbers.out_spec))), patches
+    return jnp.transpose(out, _inverse(_to_last(numbers.out_spec)))
 
 
 def _multiply(eqn: Any, patches: Any, kernel: Any) -> Any:
@@ -232,9 +237,10 @@ def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(order.index(a) for a in range(len(order)))
 
 
-def _patches(eqn: Any, x: Any, s: _Shapes) -> Any:
-    """`[N, *places, C]` to `[N, *out, window, groups, channels]`, axis by axis."""
-    p = eqn.params
+def _patches(eqn: Any, lhs: Any) -> Any:
+    """What a window sees, `[N, *out, window, groups, channels]`, axis by axis."""
+    p, s = eqn.params, _shapes(eqn)
+    x = jnp.transpose(lhs, _to_last(_numbers(eqn).lhs_spec))
     edges = zip(p["padding"], p["lhs_dilation"], strict=True)
     holes = [(low, high, step - 1) for (low, high), step in edges]
     x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *holes, (0, 0, 0)])

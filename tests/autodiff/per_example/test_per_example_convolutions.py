@@ -7,6 +7,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from rl_grads.agents import networks
+from rl_grads.agents.schema import Convolution
+from rl_grads.autodiff import per_example
+from rl_grads.autodiff.per_example import batch as of_batches
+
 pytestmark = pytest.mark.slow
 
 B = 5  # Examples in a batch.
@@ -123,6 +128,51 @@ def masked_convolution(m):
     return (loss, m.draw(0, 3, 3, 2, 4), (m.draw(1, B, 6, 6, 2),), "m")
 
 
+@case
+def convolution_in_scan(m):
+    numbers = ("NHWC", "HWIO", "NHWC")
+
+    def loss(w, xs):
+        def step(h, x):
+            out = jax.lax.conv_general_dilated(
+                x + h, w, (1, 1), "SAME", dimension_numbers=numbers
+            )
+            return jnp.tanh(out), jnp.sum(out)
+
+        return jnp.sum(jax.lax.scan(step, jnp.zeros((1, 5, 4, 2)), xs)[1])
+
+    return (loss, m.draw(0, 3, 3, 2, 2), (m.draw(1, B, 3, 1, 5, 4, 2),), "a")
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_exact(name, make, check_case):
     check_case(*CASES[name](make))
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_blocks_of_every_size(size, make, check_case, monkeypatch):
+    loss, params, batch, ways = convolution_with_channels_first(make)
+    numbers = 2 * 36 * (27 + 5)  # Patches and derivatives of one example.
+    monkeypatch.setattr(of_batches, "MOST_NUMBERS", size * numbers)
+    check_case(loss, params, batch, ways)
+    assert of_batches.block(numbers) == size
+
+
+def test_patches_of_a_batch_are_not_held():
+    network = networks.convolution(Convolution(), 6)
+    obs = jnp.ones((256, 10, 10, 4))
+    params = network.init(jax.random.key(0), obs[0])
+
+    def loss(params, obs):
+        return jnp.sum(network.apply(params, obs) ** 2)
+
+    def total(params, obs):
+        return jnp.sum(jax.vmap(loss, (None, 0))(params, obs))
+
+    def memory(function):
+        compiled = jax.jit(function).lower(params, obs).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    gradient = memory(jax.grad(total))
+    norms = memory(per_example.per_example_norms(loss))
+    assert norms < gradient + 256 * 576 * 4  # Patches are four times that, and more.
