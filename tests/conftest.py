@@ -103,3 +103,22 @@ def _forget_programs() -> Iterator[None]:
     yield
     if "jax" in sys.modules:
         sys.modules["jax"].clear_caches()
+
+
+@pytest.fixture
+def quick_compiler() -> Iterator[None]:
+    """For programs that run for less time than they take to optimise."""
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture
+def double_precision() -> Iterator[None]:
+    """For numbers that single precision cannot tell apart."""
+    import jax
+
+    with jax.enable_x64(True):
+        yield

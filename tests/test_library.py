@@ -16,6 +16,8 @@ from rl_grads.replay.schema import Replay
 from rl_grads.td import Signals, td_error
 from rl_grads.training import compilation, run, session
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 ENV = "gymnax/CartPole-v1"
 
 
@@ -23,14 +25,6 @@ ENV = "gymnax/CartPole-v1"
 def empty_folder(tmp_path, monkeypatch):
     """Whatever is written by accident would be written here."""
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(autouse=True)
-def quick_compiler():
-    """These programs run for less time than they take to optimise."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def small(changes=None):

@@ -40,6 +40,16 @@ def _pass(name: str, x: jax.Array) -> jax.Array:
     return x
 
 
+def _biases(fan_in: int) -> Any:
+    """Uniform in +-1/sqrt(fan_in): with zeros LayerNorm would see x and 2 x alike."""
+    most = fan_in**-0.5
+
+    def init(key: jax.Array, shape: Any, dtype: Any) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, -most, most)
+
+    return init
+
+
 class _Dense(nn.Module):
     """Hidden layers and a linear output."""
 
@@ -57,7 +67,8 @@ class _Dense(nn.Module):
     def __call__(self, x: jax.Array, at_site: AtSite = _pass) -> jax.Array:
         x = _floats(x).ravel()
         for width, site in zip(self.hidden, self.sites, strict=True):
-            x = nn.Dense(width, param_dtype=x.dtype)(x)
+            bias = _biases(x.size) if self.layer_norm else nn.initializers.zeros
+            x = nn.Dense(width, param_dtype=x.dtype, bias_init=bias)(x)
             if self.layer_norm:
                 x = nn.LayerNorm(use_bias=False, use_scale=False)(x)
             x = at_site(site, _ACTIVATIONS[self.activation](x))
@@ -128,6 +139,9 @@ def activations(network: Any) -> Callable[..., dict[str, jax.Array]] | None:
 
 def mlp(config: Any, num_outputs: int) -> Any:
     """Fully connected network.
+
+    With `layer_norm`, hidden layers begin with random biases: normalised without them,
+    an observation and its double would give the same values.
 
     Example:
         >>> from rl_grads.agents.schema import MLP

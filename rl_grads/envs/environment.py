@@ -1,14 +1,17 @@
 """The one contract that every environment fulfils: a record of pure functions.
 
 An `Environment` is ONE instance. The training loop makes many of it with
-`jax.vmap`. Resets are automatic: `step` returns the first observation of the next
-episode in `obs` and the last observation of the old one in `final_obs`.
+`jax.vmap`, over an axis named `INSTANCES`. Resets are automatic: `step` returns the
+first observation of the next episode in `obs` and the last observation of the old one
+in `final_obs`.
 """
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+
+INSTANCES = "instances"
 
 
 class Step(NamedTuple):

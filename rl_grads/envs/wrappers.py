@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rl_grads.envs.environment import Environment, Step
+from rl_grads.envs.environment import INSTANCES, Environment, Step
 from rl_grads.envs.schema import Wrappers
 
 
@@ -127,26 +127,30 @@ def normalise_observation(
 ) -> Environment:
     """Subtract the running mean and divide by `sqrt(running variance + epsilon)`.
 
-    Every instance keeps its own statistics (Welford, 1962) over each observation that
-    it has shown: at the end of an episode the final one and then the first of the
-    next. An observation is normalised after it has been counted.
+    Every instance counts each observation that it shows (Welford, 1962): at the end of
+    an episode the final one and then the first of the next. What all instances of a
+    member have counted by a step, that step included, normalises their observations:
+    by its own statistics an instance that never leaves one region would not show where
+    that region is. `reset` and `step` need the axis `INSTANCES`.
     """
 
-    def seen(statistics: Statistics, obs: jax.Array) -> jax.Array:
-        return _standardised(obs, statistics, epsilon)
+    def seen(statistics: Statistics) -> Callable[[jax.Array], jax.Array]:
+        shared = merge(jax.lax.all_gather(statistics, INSTANCES))
+        return lambda obs: _standardised(obs, shared, epsilon)
 
     def reset(key: jax.Array) -> tuple[Normalised, jax.Array]:
         inner, obs = environment.reset(key)
         statistics = observe(_no_statistics(environment.observation.shape), obs)
-        return Normalised(inner, statistics), seen(statistics, obs)
+        return Normalised(inner, statistics), seen(statistics)(obs)
 
     def step(key: jax.Array, state: Normalised, action: jax.Array) -> tuple[Any, Step]:
         inner, result = environment.step(key, state.inner, action)
-        at_end = observe(state.statistics, result.final_obs)
+        statistics = observe(state.statistics, result.final_obs)
         ended = result.terminated | result.truncated
-        latest = _where(ended, observe(at_end, result.obs), at_end)
-        return Normalised(inner, latest), result._replace(
-            obs=seen(latest, result.obs), final_obs=seen(at_end, result.final_obs)
+        statistics = _where(ended, observe(statistics, result.obs), statistics)
+        scaled = seen(statistics)
+        return Normalised(inner, statistics), result._replace(
+            obs=scaled(result.obs), final_obs=scaled(result.final_obs)
         )
 
     def evaluation(state: Normalised) -> Environment:

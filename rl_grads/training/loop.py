@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from rl_grads.agents.agent import Agent, AgentState, Update
-from rl_grads.envs.environment import Environment
+from rl_grads.envs.environment import INSTANCES, Environment
 from rl_grads.meta import online
 from rl_grads.replay import buffer, memory
 from rl_grads.replay.buffer import Experience, SecondDraw
@@ -85,7 +85,7 @@ def init(parts: Parts, key: jax.Array) -> MemberState:
     """The state of one member before its first step."""
     num_envs = parts.config.training.num_envs
     key_agent, key_envs, key = jax.random.split(key, 3)
-    reset = jax.vmap(parts.environment.reset)
+    reset = jax.vmap(parts.environment.reset, axis_name=INSTANCES)
     environment, obs = reset(jax.random.split(key_envs, num_envs))
     zeros = jnp.zeros(num_envs)
     member = MemberState(
@@ -193,7 +193,8 @@ def collect(
 
     def step(acting: _Acting, keys: Any) -> tuple[_Acting, Any]:
         key_act, key_step = keys
-        action, rho, second, state, out = jax.vmap(one, (None, 0, 0, 0, 0))(
+        all_instances = jax.vmap(one, (None, 0, 0, 0, 0), axis_name=INSTANCES)
+        action, rho, second, state, out = all_instances(
             member.agent, key_act, key_step, acting.environment, acting.obs
         )
         experience = Experience(

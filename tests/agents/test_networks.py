@@ -56,12 +56,24 @@ def test_the_shapes_of_an_mlp():
 def test_layer_norm_has_no_parameters_and_normalises():
     obs = jnp.array([1.0, -2.0, 3.0])
     plain, params = made(MLP(hidden=(8,)), obs)
-    normal, same = made(MLP(hidden=(8,), layer_norm=True), obs)
-    assert jax.tree.structure(params) == jax.tree.structure(same)
+    normal, own = made(MLP(hidden=(8,), layer_norm=True), obs)
+    assert jax.tree.structure(params) == jax.tree.structure(own)
     # The output of a normalised layer does not change when its input is scaled.
     a, b = (normal.apply(params, c * obs) for c in (1.0, 100.0))
     np.testing.assert_allclose(a, b, rtol=1e-3)
     assert not np.allclose(plain.apply(params, obs), plain.apply(params, 100 * obs))
+
+
+def test_biases_let_a_normalised_layer_see_how_long_an_observation_is():
+    obs = jnp.linspace(-1.0, 1.0, 100)
+    normal, params = made(MLP(hidden=(400, 8), layer_norm=True), obs)
+    a, b = (normal.apply(params, c * obs) for c in (0.1, 0.2))
+    assert np.abs(a - b).max() > 0.1
+    first, second, last = (p["bias"] for p in params["params"].values())
+    assert 0.09 < first.max() < 0.1  # 100 numbers go in.
+    assert -0.1 < first.min() < -0.09
+    assert 0 < np.abs(second).max() < 0.05  # 400
+    assert not last.any()
 
 
 def test_linear_by_hand():

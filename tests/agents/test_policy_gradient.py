@@ -17,12 +17,6 @@ SAMPLES = 100_000
 STD = 0.5
 
 
-@pytest.fixture
-def double_precision():
-    with jax.enable_x64(True):
-        yield
-
-
 def line(weight):
     """A policy whose mean is `weight * obs`, with standard deviation `STD`."""
     policy = policy_gradient.gaussian(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import rl_grads as rg
-from rl_grads.agents.schema import Linear, Prediction, TDLambda
+from rl_grads.agents.schema import Linear, TDLambda
 from rl_grads.agents.td_lambda import from_config
 from rl_grads.gradients.schema import SGD
 from rl_grads.td.transition import Transition
@@ -15,15 +15,7 @@ from rl_grads.training.loop import init
 from rl_grads.training.population import split
 from rl_grads.training.restart import restart
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def quick_compiler():
-    """These programs run for less time than they take to optimise."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_compiler")]
 
 
 def config(trace="accumulating", trace_decay=0.5, changes=None):
@@ -138,28 +130,9 @@ def test_a_restart_in_fresh_environments_forgets_the_trace():
 # ------------------------------------------------------------------- through training
 
 
-def trained(agent, changes=None):
-    base = rg.Config(
-        agent=agent,
-        network=Linear(initial_weights=(0.1, 0.9, 0.3, 0.7, 0.2)),
-        optimizer=SGD(learning_rate=0.1),
-        replay=None,
-    )
-    settings = {
-        "env.id": "chain/random_walk",
-        "training.total_steps": 120,
-        "evaluation.interval": None,
-        "tracking.interval": 120,
-    }
-    members = rg.population(rg.replace(base, settings | (changes or {})), range(2))
-    return np.stack([p["w"] for p in rg.train(members=members).params])
-
-
 @pytest.mark.parametrize("kind", ["accumulating", "replacing", "true_online"])
-def test_lambda_zero_is_td(kind):
-    expected = trained(Prediction(discount=0.9))
-    found = trained(TDLambda(discount=0.9, trace=kind, trace_decay=0.0))
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
+def test_lambda_zero_is_td(kind, check_is_td):
+    check_is_td(TDLambda(discount=0.9, trace=kind, trace_decay=0.0))
 
 
 def test_the_decay_is_an_input_of_the_program():

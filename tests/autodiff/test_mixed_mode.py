@@ -14,11 +14,7 @@ from rl_grads.autodiff.mixed_mode import (
 )
 from rl_grads.autodiff.surrogates import straight_through
 
-
-@pytest.fixture(autouse=True)
-def double_precision():
-    with jax.enable_x64(True):
-        yield
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 def normal(seed, *shape):

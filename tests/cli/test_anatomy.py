@@ -15,7 +15,7 @@ from rl_grads.config import ConfigError
 from rl_grads.training import engine
 from rl_grads.training.anatomy import Which, anatomy
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_compiler")]
 
 RUN = pathlib.Path("runs/one")
 # Four iterations of two updates behind a warm-up of 40 steps; a row every 4 steps.
@@ -27,14 +27,6 @@ TINY = (
     "training.total_steps=48",
     "tracking.interval=4",
 )
-
-
-@pytest.fixture(autouse=True)
-def quick_compiler():
-    """These programs run for less time than they take to optimise."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def examined(which):

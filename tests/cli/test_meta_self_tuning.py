@@ -3,7 +3,6 @@
 import importlib.util
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -58,13 +57,6 @@ TINY = (
     "tracking.interval=20",
     "network.hidden=[4]",
 )
-
-
-@pytest.fixture
-def quick_compiler():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def test_the_experiment_runs(experiment, quick_compiler, tmp_path, capsys, monkeypatch):

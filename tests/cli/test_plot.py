@@ -2,7 +2,6 @@
 
 import json
 
-import jax
 import pytest
 import yaml
 
@@ -30,14 +29,6 @@ def figure(monkeypatch):
     original = plots.save
     monkeypatch.setattr(plots, "save", save)
     return lambda: saved[-1].axes[0]
-
-
-@pytest.fixture
-def quick_compiler():
-    """These programs run for less time than they take to optimise."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def drawn(axes):

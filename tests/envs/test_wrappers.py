@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rl_grads.envs.environment import Environment, Step
+from rl_grads.envs.environment import INSTANCES, Environment, Step
 from rl_grads.envs.schema import Wrappers
 from rl_grads.envs.wrappers import Statistics, evaluated, merge, observe, wrap
 
@@ -49,13 +49,29 @@ def three_steps():
     )
 
 
-def run(environment, num_steps):
-    state, obs = environment.reset(KEY)
+def run_all(environment, num_steps, instances):
+    """Results of instances that act in step, `[steps, instances, ...]`."""
+    keys = jax.random.split(KEY, instances)
+    reset, step = (
+        jax.vmap(f, axis_name=INSTANCES)
+        for f in (environment.reset, lambda *x: environment.step(*x, jnp.int32(0)))
+    )
+    state, obs = reset(keys)
     results = []
     for _ in range(num_steps):
-        state, result = environment.step(KEY, state, jnp.int32(0))
+        state, result = step(keys, state)
         results.append(result)
     return state, obs, jax.tree.map(lambda *x: np.stack(x), *results)
+
+
+def run(environment, num_steps):
+    """One instance alone."""
+    state, obs, results = run_all(environment, num_steps, 1)
+    return *jax.tree.map(lambda x: x[0], (state, obs)), squeezed(results)
+
+
+def squeezed(results):
+    return jax.tree.map(lambda x: x[:, 0], results)
 
 
 def test_nothing_wrapped_is_the_same_object():
@@ -133,17 +149,50 @@ def test_bytes_stay_bytes_in_a_stack():
 def test_observations_are_normalised_by_what_was_seen():
     environment = wrap(three_steps(), Wrappers(normalise_observation=0.25))
     _, obs, results = run(environment, 3)
-    # First component: 0 | 0 2 | 0 2 4 | 0 2 4 6, then 0 again at the reset.
+    # First component: 0 | 0 2 | 0 2 4 | 0 2 4 6 0, with that of the reset.
     assert obs.tolist() == [0.0, 0.0]
     expected = [
         (2 - 1) / np.sqrt(1 + 0.25),
         (4 - 2) / np.sqrt(8 / 3 + 0.25),
-        (6 - 3) / np.sqrt(5 + 0.25),
+        (6 - 2.4) / np.sqrt(5.44 + 0.25),
     ]
     np.testing.assert_allclose(results.final_obs[:, 0], expected, rtol=1e-6)
     np.testing.assert_allclose(results.obs[:2, 0], expected[:2], rtol=1e-6)
     start = (0 - 2.4) / np.sqrt(5.44 + 0.25)
     np.testing.assert_allclose(results.obs[2, 0], start, rtol=1e-6)
+
+
+def test_instances_are_normalised_by_what_all_of_them_saw():
+    """The first shows 0, 2, 4, the second the same from 6 on: 6, 8, 10."""
+
+    def shifted():
+        raw = three_steps()
+
+        def reset(key):
+            shift = 6.0 * jax.lax.axis_index(INSTANCES)
+            state, obs = raw.reset(key)
+            return (state, shift), obs + shift
+
+        def step(key, state, action):
+            inner, result = raw.step(key, state[0], action)
+            obs = (result.obs + state[1], result.final_obs + state[1])
+            result = result._replace(obs=obs[0], final_obs=obs[1])
+            return (inner, state[1]), result
+
+        return raw._replace(reset=reset, step=step)
+
+    environment = wrap(shifted(), Wrappers(normalise_observation=0.25))
+    _, obs, results = run_all(environment, 2, 2)
+    deviation = np.sqrt(9 + 0.25)  # of 0 and 6 about 3
+    np.testing.assert_allclose(obs[:, 0], [-3 / deviation, 3 / deviation], rtol=1e-6)
+    deviation = np.sqrt(10 + 0.25)  # of 0, 2, 6, 8 about 4
+    np.testing.assert_allclose(
+        results.obs[0, :, 0], [-2 / deviation, 4 / deviation], rtol=1e-6
+    )
+    deviation = np.sqrt(35 / 3 + 0.25)  # of 0, 2, 4, 6, 8, 10 about 5
+    np.testing.assert_allclose(
+        results.final_obs[1, :, 0], [-1 / deviation, 5 / deviation], rtol=1e-6
+    )
 
 
 def test_running_moments_are_those_of_the_sample():
@@ -219,7 +268,8 @@ def test_all_wrappers_run_vmapped_in_a_scan():
             jax.random.split(key, 6),
         )
 
-    state, results = jax.jit(jax.vmap(roll))(jax.random.split(KEY, 3))
+    rolls = jax.jit(jax.vmap(roll, axis_name=INSTANCES))
+    state, results = rolls(jax.random.split(KEY, 3))
     assert results.obs.shape == (3, 6, 2, 2)
     assert state.inner.statistics.count.tolist() == [9, 9, 9]
     assert results.truncated[0].tolist() == [False, False, True] * 2

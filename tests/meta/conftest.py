@@ -6,17 +6,8 @@ from rl_grads.td.transition import Transition
 
 
 @pytest.fixture(autouse=True)
-def quick_compiler():
-    """These programs run for less time than they take to optimise."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.fixture
-def double_precision():
-    with jax.enable_x64(True):
-        yield
+def _quickly(quick_compiler):
+    """Programs of these tests run for less time than they take to optimise."""
 
 
 @pytest.fixture

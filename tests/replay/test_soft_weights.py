@@ -15,15 +15,11 @@ from rl_grads.replay.soft_weights import exponent_factor, soft_weights
 from rl_grads.td.transition import Signals
 from rl_grads.training.schema import Config, Training
 
+pytestmark = pytest.mark.usefixtures("double_precision")
+
 SCORES = np.array([0.5, 1.0, 4.0])
 VALUES = np.array([1.0, -2.0, 0.5])  # What is averaged over a batch.
 EXPONENT = 0.7
-
-
-@pytest.fixture(autouse=True)
-def double_precision():
-    with jax.enable_x64(True):
-        yield
 
 
 def probabilities(exponent, scores=SCORES):

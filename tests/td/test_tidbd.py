@@ -8,15 +8,9 @@ import pytest
 from rl_grads.td import tidbd, traces
 from rl_grads.td.transition import Transition
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("double_precision")]
 
 T, D = 40, 3
-
-
-@pytest.fixture(autouse=True)
-def double_precision():
-    with jax.enable_x64(True):
-        yield
 
 
 def stream(discount):

@@ -9,13 +9,9 @@ from rl_grads.td import losses, traces
 from rl_grads.td.traces import Settings
 from rl_grads.td.transition import Transition
 
+pytestmark = pytest.mark.usefixtures("double_precision")
+
 KINDS = ("accumulating", "replacing", "true_online")
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    with jax.enable_x64(True):
-        yield
 
 
 def linear(w, x):

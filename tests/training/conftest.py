@@ -1,4 +1,3 @@
-import jax
 import pytest
 
 import rl_grads as rg
@@ -23,11 +22,8 @@ TINY = {
 
 
 @pytest.fixture(autouse=True)
-def quick_compiler():
-    """These programs run for less time than they take to optimise."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+def _quickly(quick_compiler):
+    """Programs of these tests run for less time than they take to optimise."""
 
 
 @pytest.fixture

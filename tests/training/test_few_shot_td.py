@@ -12,22 +12,9 @@ from rl_grads.td import losses
 from rl_grads.training import few_shot_td
 from rl_grads.training.few_shot_td import NUM_STATES, Chain
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_compiler")]
 
 KEY = jax.random.key(1)
-
-
-@pytest.fixture(autouse=True)
-def quick_compiler():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.fixture
-def double_precision():
-    with jax.enable_x64(True):
-        yield
 
 
 def chain(bias=0.6, left=-0.5, right=0.75):

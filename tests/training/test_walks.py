@@ -86,14 +86,6 @@ def by_agent(agent, common, step_size):
     return np.reshape(errors, (RUNS, EPISODES))
 
 
-@pytest.fixture
-def quick_compiler():
-    """The agents' programs run for less time than they take to optimise."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 METHODS = {
     "1 step": (NStepTD(n_step=1), walks.TD, 0),
     "4 steps": (NStepTD(n_step=4), walks.TD, 2),
