@@ -226,17 +226,15 @@ def _trace(
 
     jaxpr, shapes = jax.make_jaxpr(flat, return_shape=True)(*avals)
     value = shapes[0]
-    if not isinstance(value, jax.ShapeDtypeStruct) or not _is_scalar(value):
+    if not _is_scalar(value):
+        got = jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", value)
         raise TypeError(
-            "loss_fn: expected a floating-point scalar for one example, got "
-            + (
-                f"{value.dtype}{list(value.shape)}"
-                if hasattr(value, "dtype")
-                else str(value)
-            )
+            f"loss_fn: expected a floating-point scalar for one example, got {got}"
         )
     return jaxpr, jax.tree.structure(shapes[1])
 
 
-def _is_scalar(value: jax.ShapeDtypeStruct) -> bool:
-    return value.shape == () and bool(jnp.issubdtype(value.dtype, jnp.floating))
+def _is_scalar(value: Any) -> bool:
+    if not isinstance(value, jax.ShapeDtypeStruct) or value.shape:
+        return False
+    return bool(jnp.issubdtype(value.dtype, jnp.floating))
