@@ -29,6 +29,8 @@ class AgentState(NamedTuple):
         key: PRNG key of the agent's own draws; the number of updates is folded in.
         trace: What a method that learns from transitions in order carries from one
             to the next, forgotten where environments start anew; None without.
+        average: A moving average of the parameters (Polyak and Juditsky 1992); None
+            without one.
     """
 
     params: Any
@@ -38,6 +40,7 @@ class AgentState(NamedTuple):
     updates: jax.Array
     key: jax.Array
     trace: Any = None
+    average: Any = None
 
 
 class Update(NamedTuple):
@@ -88,7 +91,8 @@ def init_state(
     Args:
         key: Split into one for the parameters and one for the agent's own draws.
         obs: One observation.
-        config: The whole config; `agent.target`, `optimizer` and `gradient` are read.
+        config: The whole config; `agent.target`, `optimizer`, `gradient` and
+            `evaluation.average` are read.
         network: `init(key, obs) -> params`.
         estimator: Gradient estimator.
     """
@@ -96,9 +100,11 @@ def init_state(
     params = network.init(key_params, obs)
     target = config.agent.target
     has_target = target.period is not None or target.polyak is not None
+    has_average = config.evaluation.average is not None
     return AgentState(
         params=params,
         target_params=jax.tree.map(jnp.copy, params) if has_target else None,
+        average=jax.tree.map(jnp.copy, params) if has_average else None,
         optimizer=optimizers.make(config).init(params),
         estimator=estimator.init(params),
         updates=jnp.zeros((), jnp.int32),
@@ -153,17 +159,21 @@ def apply_gradient(state: AgentState, gradient: Any, config: Any) -> AgentState:
     """One step of the optimizer along a gradient; then the target follows.
 
     Args:
-        state: Its parameters, target, optimizer and count of updates move.
+        state: Its parameters, target, average, optimizer and count of updates move.
         gradient: Of the shape of the parameters; the step is against it.
-        config: The whole config; `optimizer`, `gradient` and `agent.target` are read.
+        config: The whole config; `optimizer`, `gradient`, `agent.target` and
+            `evaluation.average` are read.
     """
     steps, optimizer = optimizers.make(config).update(
         gradient, state.optimizer, state.params
     )
     params = optax.apply_updates(state.params, steps)
-    updates = state.updates + 1
+    updates, average = state.updates + 1, state.average
+    if config.evaluation.average is not None:
+        average = optax.incremental_update(params, average, config.evaluation.average)
     return state._replace(
         params=params,
+        average=average,
         target_params=_move_target(state, params, updates, config.agent.target),
         optimizer=optimizer,
         updates=updates,
@@ -192,6 +202,11 @@ def in_order(batch: Transition, weights: jax.Array | None, num_envs: int) -> Tra
             f"batch: expected a multiple of num_envs={num_envs} transitions, got {size}"
         )
     return jax.tree.map(lambda x: x.reshape(-1, num_envs, *x.shape[1:]), batch)
+
+
+def evaluated(state: AgentState) -> Any:
+    """The parameters that are judged: their average, where one is kept."""
+    return state.params if state.average is None else state.average
 
 
 def _move_target(

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from rl_grads.agents.agent import Agent
+from rl_grads.agents.agent import Agent, evaluated
 from rl_grads.envs.chain_answers import target_model
 from rl_grads.envs.environment import Environment
 from rl_grads.training.loop import MemberState, Parts
@@ -48,7 +48,7 @@ def evaluate(
         return _greedy(parts, member, jax.random.fold_in(key, time), axis)
     if parts.environment.exact is None:
         return {}
-    params = member.agent.params
+    params = evaluated(member.agent)
     metrics = {"evaluation/rmsve": value_error(parts, params)}
     if _jacobian_size(parts, params) > _LARGEST_JACOBIAN:
         return metrics
@@ -61,7 +61,7 @@ def _greedy(
     environment = parts.environment
     if environment.evaluation is not None:
         environment = environment.evaluation(member.environment)
-    agent, params = parts.agent, member.agent.params
+    agent, params = parts.agent, evaluated(member.agent)
     end = run_greedy(agent, environment, params, key, parts.config, axis)
     return {
         "evaluation/return": jnp.mean(end.reward),

@@ -29,7 +29,7 @@ class Result(NamedTuple):
         members: The members, in the order they were given.
         steps: Environment steps at each logged row, `[time]`.
         metrics: Metric to values `[members, time]`; nan where it was not measured.
-        params: Final parameters of each member.
+        params: Final parameters of each member, or their average where one is kept.
         diverged_at: Environment step of each member's first non-finite gradient, -1
             if there was none.
         timing: Where the time went.

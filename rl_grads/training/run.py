@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from rl_grads import config as configs
-from rl_grads.agents.agent import Agent
+from rl_grads.agents.agent import Agent, evaluated
 from rl_grads.envs.environment import Environment
 from rl_grads.training import compilation, devices, diagnostics
 from rl_grads.training.check import check
@@ -295,7 +295,7 @@ def _result(the: Plan, snapshot: Snapshot, rows: list[Row], timing: Timing) -> R
     names = list(dict.fromkeys(name for row in rows for name in row.metrics))
     missing = np.full(len(the.members), np.nan)
     columns = {n: [row.metrics.get(n, missing) for row in rows] for n in names}
-    params = jax.device_get(snapshot.members.agent.params)
+    params = jax.device_get(evaluated(snapshot.members.agent))
     diverged_at = np.asarray(snapshot.members.diverged_at)
     indices = range(len(the.members))
     return Result(

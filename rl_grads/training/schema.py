@@ -3,7 +3,7 @@
 from typing import Any
 
 from rl_grads.agents.schema import MLP, QLearning
-from rl_grads.config import at_least, config, group, one_of, setting
+from rl_grads.config import at_least, config, group, number, one_of, setting, unit
 from rl_grads.envs.schema import Env
 from rl_grads.gradients.diagnostics_schema import Diagnostics
 from rl_grads.gradients.schema import Adam, Gradient
@@ -36,7 +36,7 @@ class Training:
 
 @config
 class Evaluation:
-    """Greedy episodes with the current parameters, apart from training."""
+    """Greedy episodes with the parameters or their average, apart from training."""
 
     episodes: int = setting(100, "episodes per evaluation", at_least(1))
     interval: int | None = setting(
@@ -44,6 +44,12 @@ class Evaluation:
     )
     max_steps: int = setting(
         10_000, "longest evaluation episode where nothing truncates it", at_least(1)
+    )
+    average: float | None = number(
+        None,
+        "step, at each update, of an average of the parameters that is evaluated in "
+        "their place; null: they themselves are",
+        unit,
     )
 
 

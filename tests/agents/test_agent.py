@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from rl_grads import agents
+from rl_grads.agents.agent import evaluated
 from rl_grads.agents.networks import Network
 from rl_grads.agents.schema import Prediction, Target
+from rl_grads.config import replace
 from rl_grads.gradients.estimators import Estimator, mean_gradient
 from rl_grads.gradients.schema import SGD, Gradient, UpdateClip
 from rl_grads.td import losses
@@ -183,3 +185,20 @@ def test_members_are_a_vmap():
         return agent.update(state, batch([1.0]), None, config)[0].params["w"][0]
 
     assert jax.vmap(train)(stacked).tolist() == rates
+
+
+def test_an_average_of_the_parameters_follows_them_by_hand():
+    config = replace(setting(), {"evaluation.average": 0.25})
+    agent = agents.prediction(network=ONE)
+    state = agent.init(KEY, jnp.ones(1), config)
+    assert state.average["w"] is not state.params["w"]
+    assert evaluated(state)["w"].tolist() == [0.0]
+    found = []
+    for _ in range(2):
+        state, _ = agent.update(state, batch([1.0], 0.5), None, config)
+        found.append((float(state.params["w"][0]), float(evaluated(state)["w"][0])))
+    # w as in the first test; the average += 0.25 * (w - average)
+    assert found == [(0.5, 0.125), (0.875, 0.3125)]
+    bare = agent.init(KEY, jnp.ones(1), setting())
+    assert bare.average is None
+    assert evaluated(bare) is bare.params

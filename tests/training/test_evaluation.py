@@ -9,6 +9,7 @@ import rl_grads as rg
 from rl_grads.agents.schema import MLP, Linear, Prediction
 from rl_grads.envs import chain_answers
 from rl_grads.envs.chain import make as make_chain
+from rl_grads.gradients.schema import SGD
 from rl_grads.training import evaluation, loop
 from rl_grads.training.engine import make_agent
 
@@ -93,3 +94,35 @@ def test_what_is_measured_where(monkeypatch):
     assert metrics_of(parts) == {"evaluation/rmsve"}
     unknown = parts.environment._replace(exact=None)
     assert metrics_of(parts._replace(environment=unknown)) == set()
+
+
+def test_the_average_is_evaluated_and_training_does_not_know():
+    base = rg.replace(
+        rg.Config(
+            agent=Prediction(),
+            network=Linear(initial_value=0.5),
+            optimizer=SGD(learning_rate=0.1),
+            replay=None,
+        ),
+        {
+            "env.id": "chain/random_walk",
+            "training.total_steps": 60,
+            "evaluation.interval": 20,
+            "tracking.interval": 20,
+        },
+    )
+    sweep = {"evaluation.average": [1.0, 0.1]}
+    plain = rg.train(members=rg.population(base, [0]))
+    both = rg.train(members=rg.population(base, [0], sweep))
+    (last,), (first, second) = plain.params, both.params
+    np.testing.assert_array_equal(first["w"], last["w"])
+    assert np.abs(second["w"] - last["w"]).max() > 0.01
+    losses = both.metrics["loss/td_error_abs"]
+    np.testing.assert_array_equal(losses[0], losses[1])
+    errors = both.metrics["evaluation/rmsve"]
+    np.testing.assert_allclose(errors[0], plain.metrics["evaluation/rmsve"][0])
+    # By hand: true values 1/6 .. 5/6, states visited as 1 : 2 : 3 : 2 : 1.
+    true = np.arange(1, 6) / 6
+    off = np.square(second["w"].ravel() - true)
+    weights = np.array([1, 2, 3, 2, 1]) / 9
+    np.testing.assert_allclose(errors[1, -1], np.sqrt(weights @ off), rtol=1e-5)
