@@ -83,7 +83,8 @@ def call(eqn: Any, operands: list[Any], site: Site, tap: Any) -> tuple[Any, Any]
     if site.operation == "dot_general":
         return _bind(eqn, operands) + tap, operands[1 - site.operand]
     if site.operation == "conv_general_dilated":
-        return convolve(eqn, *operands, tap), operands[0]
+        lhs, rhs = operands
+        return convolve(eqn, lhs, rhs, tap), lhs
     index, valid = _look_up(eqn, operands)
     return _bind(eqn, operands) + jnp.where(valid, tap, 0), index
 
