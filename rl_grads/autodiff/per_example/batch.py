@@ -17,8 +17,8 @@ from rl_grads.autodiff.per_example.sites import Site
 
 Leaf = jax.Array | list[Factors] | None  # Whole [B, ...], as factors, or zero.
 # Whole gradients are put together in blocks of examples with factors of this many
-# numbers: patches then never take much memory, and stay in a core's cache.
-MOST_NUMBERS = 2**15
+# numbers, so that patches never take much memory. Smaller blocks cost time.
+MOST_NUMBERS = 2**18
 
 
 class Ways(NamedTuple):
