@@ -115,13 +115,13 @@ class _Use(NamedTuple):
 
 def _by_leaf(steps: Any, records: Any, deltas: Any) -> dict[int, list[_Use]]:
     found: dict[int, list[_Use]] = {}
-    for use in map(
-        _Use,
+    for site, x, delta in zip(
         interpreter.all_sites(steps),
         interpreter.leaves(steps, records),
         interpreter.leaves(steps, deltas),
+        strict=True,
     ):
-        found.setdefault(use.site.leaf, []).append(use)
+        found.setdefault(site.leaf, []).append(_Use(site, x, delta))
     return found
 
 
@@ -131,7 +131,6 @@ def _factors(uses: list[_Use]) -> list[Factors]:
 
 def _whole(uses: list[_Use], shape: Any) -> jax.Array:
     """Whole gradients `[B, ...]`, put together from factors, block by block."""
-
     arrays = [a for use in uses for a in (use.x, use.delta)]
 
     def one(rows: list[Any]) -> jax.Array:
