@@ -14,7 +14,7 @@ from rl_grads.config import ConfigError
 from rl_grads.envs.schema import Env
 from rl_grads.gradients.schema import Adam, Gradient, UpdateClip
 from rl_grads.training.metrics import METRICS
-from rl_grads.training.schema import RunSection, Training
+from rl_grads.training.schema import Evaluation, RunSection, Training
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
@@ -89,16 +89,17 @@ def test_the_main_job():
         agent=QLearning(
             loss="double_q_learning",
             discount=0.995,
-            target=Target(polyak=0.01),
+            target=Target(polyak=0.03),
             behaviour_policy=BehaviourPolicy(
                 epsilon=1.0, epsilon_final=0.04, epsilon_fraction=0.16
             ),
         ),
         network=MLP(layer_norm=True),
         env=Env(id="gymnax/CartPole-v1"),
-        optimizer=Adam(learning_rate=3e-4, learning_rate_decay=0.05),
+        optimizer=Adam(learning_rate=3e-4, learning_rate_decay=0.1),
         gradient=Gradient(update=UpdateClip(clip="global_norm", max_norm=10.0)),
         training=Training(num_envs=10, updates_per_iteration=10),
+        evaluation=Evaluation(average=3e-4),
         run=RunSection(id="here"),
     )
 

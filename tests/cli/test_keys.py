@@ -52,7 +52,7 @@ def test_every_key_has_type_default_domain_and_meaning(page):
 def test_rows_by_hand(page):
     found = rows(page)
     meaning = "step of the target towards the parameters at each update"
-    assert "`null` → `0.01`" in page
+    assert "`null` → `0.03`" in page
     assert found["training.num_envs"][:3] == [
         "integer",
         "`1` → `10`",
@@ -78,7 +78,7 @@ def test_every_choice_has_its_place(page):
         "Q-learning from collapsing. Sets `network.layer_norm=true`.\n"
     ) in page
     sarsa = next(x for x in page.splitlines() if x.startswith("- `agent=sarsa`"))
-    assert "`agent.target.polyak=0.01`" in sarsa
+    assert "`agent.target.polyak=0.03`" in sarsa
     assert "`agent.loss=sarsa`" in sarsa
 
 
