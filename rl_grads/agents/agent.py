@@ -156,7 +156,7 @@ def gradient_step(
 
 
 def apply_gradient(state: AgentState, gradient: Any, config: Any) -> AgentState:
-    """One step of the optimizer along a gradient; then the target follows.
+    """One step of the optimizer along a gradient; target and average follow.
 
     Args:
         state: Its parameters, target, average, optimizer and count of updates move.

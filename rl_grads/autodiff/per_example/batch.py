@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -114,6 +113,7 @@ class _Use(NamedTuple):
 
 
 def _by_leaf(steps: Any, records: Any, deltas: Any) -> dict[int, list[_Use]]:
+    """The uses of every parameter, by its index."""
     found: dict[int, list[_Use]] = {}
     for site, x, delta in zip(
         interpreter.all_sites(steps),
@@ -126,7 +126,9 @@ def _by_leaf(steps: Any, records: Any, deltas: Any) -> dict[int, list[_Use]]:
 
 
 def _factors(uses: list[_Use]) -> list[Factors]:
-    return [jax.vmap(partial(factors.of_site, u.site))(u.x, u.delta) for u in uses]
+    """The factors of every use, `[B, ...]`."""
+    made = [functools.partial(factors.of_site, use.site) for use in uses]
+    return [jax.vmap(f)(u.x, u.delta) for f, u in zip(made, uses, strict=True)]
 
 
 def _whole(uses: list[_Use], shape: Any) -> jax.Array:
