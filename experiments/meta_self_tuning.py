@@ -4,8 +4,8 @@
 
 Step size, discount and clip threshold are learned while the agent trains, by meta-
 gradients through K updates, from a step size 30 times too small and 30 times too large.
-Fixed settings and the one outer step size of all learners are tuned alike: with as many
-runs, on other seeds than those reported. Prints a table and draws the curves.
+Fixed settings, and the outer step size of each K, are tuned alike: with as many runs, on
+other seeds than those reported. Prints a table and draws the curves.
 """
 
 import argparse
@@ -31,8 +31,8 @@ RATE, DISCOUNT, CLIP = LEARNED = (
 OUTER = "meta.optimizer.learning_rate"
 FIXED = {RATE: (1e-4, 3e-4, 1e-3, 3e-3), DISCOUNT: (0.99, 0.995)}
 STARTS = {"30 times too small": 1 / 30, "30 times too large": 30.0}
-PER_UPDATE = (1e-3, 2e-3, 4e-3, 1e-2)  # Outer step over K.
-STEPS, TUNED_AT = (1, 5, 20), 5
+OUTER_RATES = (0.01, 0.03, 0.1, 0.3)
+STEPS = (1, 5, 20)
 TUNING_SEED, FRESH_SEED = 1000, 0
 BEST, STILL = "best fixed", "not learned"
 
@@ -50,12 +50,12 @@ class Study(NamedTuple):
     Attributes:
         best: The best fixed setting's.
         arms: By start, then by arm.
-        per_update: The outer step size over K that was chosen.
+        outer: The outer step size that was chosen for each K.
     """
 
     best: Outcome
     arms: dict[str, dict[str, Outcome]]
-    per_update: float
+    outer: dict[int, float]
 
 
 def best_fixed(config: Any, seeds: Seeds) -> Outcome:
@@ -65,12 +65,10 @@ def best_fixed(config: Any, seeds: Seeds) -> Outcome:
     return outcome
 
 
-def per_update(config: Any, starts: Sequence[float], seeds: Seeds) -> float:
-    """The outer step size over K that is best on the tuning seeds, over all starts."""
-    outer = [TUNED_AT * size for size in PER_UPDATE]
-    config = rg.replace(config, {"meta.steps": TUNED_AT})
-    tried = study.run(config, seeds.tuning, {OUTER: outer, RATE: starts})
-    return study.best(tried, [OUTER])[OUTER] / TUNED_AT
+def learner(config: Any, starts: Sequence[float], seeds: Seeds) -> Any:
+    """The outer step size that is best on the tuning seeds, over all starts, set."""
+    sweep = {OUTER: OUTER_RATES, RATE: starts}
+    return rg.replace(config, study.best(study.run(config, seeds.tuning, sweep), [OUTER]))
 
 
 def measure(config: Any, seeds: Seeds) -> Study:
@@ -79,15 +77,16 @@ def measure(config: Any, seeds: Seeds) -> Study:
     best = best_fixed(still, seeds)
     starts = [factor * configs.get(config, RATE) for factor in STARTS.values()]
     found = {STILL: study.run(still, seeds.fresh, {RATE: starts})}
-    size = per_update(config, starts, seeds)
+    outer = {}
     for steps in STEPS:
-        learner = rg.replace(config, {"meta.steps": steps, OUTER: size * steps})
-        found[f"K = {steps}"] = study.run(learner, seeds.fresh, {RATE: starts})
+        tuned = learner(rg.replace(config, {"meta.steps": steps}), starts, seeds)
+        outer[steps] = configs.get(tuned, OUTER)
+        found[f"K = {steps}"] = study.run(tuned, seeds.fresh, {RATE: starts})
     arms = {
         start: {label: outcomes[place] for label, outcomes in found.items()}
         for place, start in enumerate(STARTS)
     }
-    return Study(best, arms, size)
+    return Study(best, arms, outer)
 
 
 # ------------------------------------------------------------------------ what is shown
@@ -165,7 +164,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     tuning = range(TUNING_SEED, TUNING_SEED + arguments.tuning)
     fresh = range(FRESH_SEED, FRESH_SEED + arguments.seeds)
     found = measure(config, Seeds(tuning, fresh))
-    print(f"{table(found)}\n\nouter step size per update: {found.per_update:g}")
+    chosen = ", ".join(f"{rate:g} (K = {k})" for k, rate in found.outer.items())
+    print(f"{table(found)}\n\nouter step sizes: {chosen}")
     draw(found, arguments.picture)
 
 

@@ -38,7 +38,7 @@ def test_the_table_by_hand(experiment):
         "K = 1": outcome([150.0, 150.0, 150.0, 150.0], learned),
     }
     best = outcome([200.0, 200.0, 200.0, 200.0])
-    found = experiment.Study(best, {"low": arms}, 0.01)
+    found = experiment.Study(best, {"low": arms}, {1: 0.01})
     rows = experiment.table(found).splitlines()
     assert len(rows) == 5
     assert rows[2].startswith("| tuned | best fixed | 200 (200 to 200) | 1 | 0.001 |")
@@ -62,7 +62,7 @@ TINY = (
 def test_the_experiment_runs(experiment, quick_compiler, tmp_path, capsys, monkeypatch):
     # Six members each, so that what is alike compiles once.
     monkeypatch.setattr(experiment, "FIXED", {experiment.RATE: (1e-3, 1e-2)})
-    monkeypatch.setattr(experiment, "PER_UPDATE", (0.02,))
+    monkeypatch.setattr(experiment, "OUTER_RATES", (0.02,))
     monkeypatch.setattr(experiment, "STEPS", (5,))
     picture = tmp_path / "self_tuning.png"
     experiment.main([str(picture), "--seeds=3", "--tuning=3", *TINY])
@@ -75,4 +75,4 @@ def test_the_experiment_runs(experiment, quick_compiler, tmp_path, capsys, monke
     still, learned = rows[3], rows[4]
     assert still[4:] == ["1e-05", "0.99", "10"]
     assert not learned[4].startswith("1e-05 ")
-    assert "outer step size per update: 0.02" in out
+    assert "outer step sizes: 0.02 (K = 5)" in out

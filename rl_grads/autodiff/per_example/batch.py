@@ -1,7 +1,7 @@
 """One backward pass for a batch, and what its factors give."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,8 +15,8 @@ from rl_grads.autodiff.per_example.plan import Flow
 from rl_grads.autodiff.per_example.sites import Site
 
 Leaf = jax.Array | list[Factors] | None  # Whole [B, ...], as factors, or zero.
-# Whole gradients are put together in blocks of examples with factors of this many
-# numbers, so that patches never take much memory. Smaller blocks cost time.
+# Patches are made for blocks of examples, with factors of at most this many numbers and
+# at least two blocks, so that they never take much memory. Smaller blocks cost time.
 MOST_NUMBERS = 2**18
 
 
@@ -141,15 +141,38 @@ def _whole(uses: list[_Use], shape: Any) -> jax.Array:
         flat = functools.reduce(jnp.add, map(factors.gradient, made))
         return flat.reshape(shape.shape).astype(shape.dtype)
 
-    size = block(sum(factors.numbers(u.site) for u in uses))
     # Rows: before a loop XLA copies arrays with axes of length one.
     rows = [a.reshape(a.shape[0], -1) for a in arrays]
-    return lax.map(one, rows, batch_size=size)
+    count = len(rows[0])
+    if count == 1 or all(use.site.unfold is None for use in uses):
+        return jax.vmap(one)(rows)
+    size = min(block(sum(factors.numbers(u.site) for u in uses)), -(-count // 2))
+    # The buffer begins with a late number, not with zeros: those are there from the
+    # start of the program, in the way of everything else. All of it is overwritten.
+    late = rows[-1][0, 0].astype(shape.dtype)
+    return _blockwise(one, rows, jnp.broadcast_to(late, (count, *shape.shape)), size)
 
 
 def block(numbers: int) -> int:
     """How many examples at a time, if the factors of one are so many numbers."""
     return 2 ** max(0, (MOST_NUMBERS // numbers).bit_length() - 1)
+
+
+def _blockwise(
+    one: Callable[[list[Any]], jax.Array],
+    rows: list[jax.Array],
+    out: jax.Array,
+    size: int,
+) -> jax.Array:
+    """`vmap(one)(rows)` written over `out`, `size` rows at a time."""
+    last = len(out) - size  # The last block may begin inside the one before.
+
+    def put(k: jax.Array, out: jax.Array) -> jax.Array:
+        first = jnp.minimum(k * size, last)
+        block = [lax.dynamic_slice_in_dim(r, first, size) for r in rows]
+        return lax.dynamic_update_slice_in_dim(out, jax.vmap(one)(block), first, 0)
+
+    return lax.fori_loop(0, -(-len(out) // size), put, out)
 
 
 # ------------------------------------------------------------------- what they give
