@@ -4,8 +4,8 @@
 
 Step size, discount and clip threshold are learned while the agent trains, by meta-
 gradients through K updates, from a step size 30 times too small and 30 times too large.
-Fixed settings, and the outer step size of each K, are tuned alike: with as many runs, on
-other seeds than those reported. Prints a table and draws the curves.
+Fixed settings, and the outer step size of each K, are tuned alike: with as many runs,
+on other seeds than those reported. Prints a table and draws the curves.
 """
 
 import argparse
@@ -67,8 +67,8 @@ def best_fixed(config: Any, seeds: Seeds) -> Outcome:
 
 def learner(config: Any, starts: Sequence[float], seeds: Seeds) -> Any:
     """The outer step size that is best on the tuning seeds, over all starts, set."""
-    sweep = {OUTER: OUTER_RATES, RATE: starts}
-    return rg.replace(config, study.best(study.run(config, seeds.tuning, sweep), [OUTER]))
+    tried = study.run(config, seeds.tuning, {OUTER: OUTER_RATES, RATE: starts})
+    return rg.replace(config, study.best(tried, [OUTER]))
 
 
 def measure(config: Any, seeds: Seeds) -> Study:

@@ -3,8 +3,9 @@
     python scripts/benchmark_tracking.py [--rounds 5] [OVERRIDE ...]
 
 Both sides run the whole command in a process of its own and take turns; the table shows
-the median wall time of each and the median of the ratios, pair by pair. Every second pair
-begins with the other side. One whole run before the first fills the compilation cache.
+the median wall time of each and the median of the ratios, pair by pair. Every second
+pair begins with the other side. One whole run before the first fills the compilation
+cache.
 """
 
 import argparse
