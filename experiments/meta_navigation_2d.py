@@ -1,6 +1,6 @@
 """Navigation in the plane: policies that find a goal in two updates (Finn et al. 2017).
 
-    python -m experiments.meta_navigation_2d PICTURE [--updates 2800] [--seeds 2]
+    python -m experiments.meta_navigation_2d PICTURE [--updates 1200] [--seeds 2]
 
 Prints returns after 0, 1 and 2 updates as tables, and draws training and a few paths.
 Each seed trains on a core of its own.
@@ -145,7 +145,7 @@ def main() -> None:
     """Learn, print the tables and write the picture."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("picture", type=pathlib.Path)
-    parser.add_argument("--updates", type=int, default=2800)
+    parser.add_argument("--updates", type=int, default=1200)
     parser.add_argument("--seeds", type=int, default=2)
     arguments = parser.parse_args()
     devices.use_cores(min(devices.available_cores(), arguments.seeds))

@@ -26,7 +26,7 @@ from rl_grads.meta.unrolled import full
 GOALS = 0.5
 REACH, CLOSE, HORIZON = 0.1, 0.01, 100
 TRAJECTORIES = 20
-DISCOUNT = 0.99
+DISCOUNT = 0.98
 STEP_SIZES = (0.5, 0.25)
 LEARNING_RATE = 2e-3
 NETWORK = networks.mlp(MLP(hidden=(32, 32), activation="tanh"), 2)
