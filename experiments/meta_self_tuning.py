@@ -155,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Tune, run, print the table and write the picture."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("picture", type=pathlib.Path)
-    parser.add_argument("--tuning", type=int, default=5, help="seeds per setting")
+    parser.add_argument("--tuning", type=int, default=10, help="seeds per setting")
     parser.add_argument("--seeds", type=int, default=20, help="fresh seeds")
     parser.add_argument("overrides", nargs="*", help="config keys")
     arguments = parser.parse_intermixed_args(argv)
