@@ -27,9 +27,11 @@ ACTIONS = 6
 
 
 class Case(NamedTuple):
-    """A loss of one example, parameters and a batch."""
+    """A loss of one example, and parameters and a batch (for each of many members)."""
 
     name: str
+    size: int
+    members: int
     loss: Callable[..., jax.Array]
     params: Any
     batch: tuple[jax.Array, ...]
@@ -37,7 +39,12 @@ class Case(NamedTuple):
 
 
 def case(
-    name: str, network: Any, obs: tuple[int, ...], size: int, most: float = 1.1
+    name: str,
+    network: Any,
+    obs: tuple[int, ...],
+    size: int,
+    most: float = 1.1,
+    members: int = 1,
 ) -> Case:
     """Regression of the value of one action."""
 
@@ -50,7 +57,10 @@ def case(
         jax.random.randint(keys[1], (size,), 0, ACTIONS),
         jax.random.normal(keys[2], (size,)),
     )
-    return Case(name, loss, network.init(keys[3], batch[0][0]), batch, most)
+    given = (network.init(keys[3], batch[0][0]), batch)
+    if members > 1:
+        given = jax.tree.map(lambda x: jnp.stack([x] * members), given)
+    return Case(name, size, members, loss, *given, most)
 
 
 class Attention(nn.Module):
@@ -71,17 +81,25 @@ class Recurrent(nn.Module):
         return nn.Dense(ACTIONS)(nn.RNN(nn.GRUCell(128))(x)[-1])
 
 
+def _mlp(width: int) -> Any:
+    return networks.mlp(MLP((width, width)), ACTIONS)
+
+
 def cases() -> list[Case]:
     """What is measured; the aims are those of fully connected and MinAtar networks."""
     dense = [
-        case(f"MLP 2x{width}", networks.mlp(MLP((width, width)), ACTIONS), (64,), size)
+        case(f"MLP 2x{width}", _mlp(width), (64,), size)
         for width in (256, 512)
         for size in (256, 1024)
     ]
-    minatar = networks.convolution(Convolution(), ACTIONS)
+    minatar = (networks.convolution(Convolution(), ACTIONS), (10, 10, 4))
     return [
         *dense,
-        *(case("MinAtar conv", minatar, (10, 10, 4), size, 0.5) for size in (32, 256)),
+        case("MLP 2x256, 5 members", _mlp(256), (64,), 256, members=5),
+        case("MLP 2x512, 5 members", _mlp(512), (64,), 1024, members=5),
+        *(case("MinAtar conv", *minatar, size, 0.5) for size in (32, 256)),
+        case("MinAtar conv, 5 members", *minatar, 32, 0.5, members=5),
+        case("MinAtar conv, 5 members", *minatar, 256, 0.5, members=5),
         case("attention, 16 tokens", Attention(), (16, 32), 64, float("inf")),
         case("GRU, 16 steps", Recurrent(), (16, 32), 64, float("inf")),
     ]
@@ -101,7 +119,7 @@ def programs(case: Case) -> dict[str, Any]:
         return per_example.clipped_gradient(case.loss, 1.0)(params, None, *batch)
 
     axes = (None, *(0,) * len(case.batch))
-    sides = {
+    sides: dict[str, Callable[..., Any]] = {
         "batch": jax.grad(total),
         "norms": per_example.per_example_norms(case.loss),
         "gradient + norms": both,
@@ -109,6 +127,8 @@ def programs(case: Case) -> dict[str, Any]:
         "vmap(grad)": jax.vmap(jax.grad(case.loss), axes),
     }
     given = (case.params, *case.batch)
+    if case.members > 1:
+        sides = {name: jax.vmap(side) for name, side in sides.items()}
     return {n: jax.jit(side).lower(*given).compile() for n, side in sides.items()}
 
 
@@ -160,7 +180,7 @@ def line(case: Case, row: Row) -> tuple[str, ...]:
     misses += ["norms"] if row.times["norms"] > 0.75 else []
     return (
         case.name,
-        str(len(case.batch[0])),
+        str(case.size),
         f"{row.floor:.0f}",
         *(f"{row.times[n]:.2f}" for n in ("norms", *sums)),
         f"{row.times['vmap(grad)']:.1f}",
