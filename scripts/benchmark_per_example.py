@@ -57,10 +57,12 @@ def case(
         jax.random.randint(keys[1], (size,), 0, ACTIONS),
         jax.random.normal(keys[2], (size,)),
     )
-    given = (network.init(keys[3], batch[0][0]), batch)
+    params = network.init(keys[3], batch[0][0])
     if members > 1:
-        given = jax.tree.map(lambda x: jnp.stack([x] * members), given)
-    return Case(name, size, members, loss, *given, most)
+        params, batch = jax.tree.map(
+            lambda x: jnp.stack([x] * members), (params, batch)
+        )
+    return Case(name, size, members, loss, params, batch, most)
 
 
 class Attention(nn.Module):
