@@ -101,7 +101,7 @@ def gradient_with_norms(
     Raises:
         TypeError: The loss is no floating-point scalar, or a parameter is not of a
             floating-point type.
-        ValueError: Batches or `weights` are of unequal length.
+        ValueError: Batches or `weights` are of unequal length, or a batch is empty.
 
     Example:
         >>> loss = lambda w, x: 0.5 * (w @ x) ** 2

@@ -174,6 +174,8 @@ def _batch_size(batched: list[_Argument]) -> int:
     if len(set(lengths.values())) > 1:
         shown = ", ".join(f"{name} has {n}" for name, n in lengths.items())
         raise ValueError(f"batches of unequal length: {shown}")
+    if 0 in lengths.values():
+        raise ValueError(f"{next(iter(lengths))}: expected at least one example")
     return next(iter(lengths.values()))
 
 

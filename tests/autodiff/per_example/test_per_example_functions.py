@@ -323,6 +323,7 @@ def test_every_function_refuses_bad_arguments(of):
     names = r"unequal length: batch\[0\] has 3, batch\[1\]\['r'\] has 2"
     refuse(ValueError, names, unequal, W, X, {"r": jnp.ones(2)})
     refuse(ValueError, r"batch\[0\].*batch axis 0", of(loss), W, 1.0)
+    refuse(ValueError, r"batch\[0\].*at least one example", of(loss), W, X[:0])
 
 
 @pytest.mark.parametrize("of", ALL)
