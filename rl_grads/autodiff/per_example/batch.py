@@ -169,8 +169,8 @@ def _blockwise(
 
     def put(k: jax.Array, out: jax.Array) -> jax.Array:
         first = jnp.minimum(k * size, last)
-        block = [lax.dynamic_slice_in_dim(r, first, size) for r in rows]
-        return lax.dynamic_update_slice_in_dim(out, jax.vmap(one)(block), first, 0)
+        part = [lax.dynamic_slice_in_dim(r, first, size) for r in rows]
+        return lax.dynamic_update_slice_in_dim(out, jax.vmap(one)(part), first, 0)
 
     return lax.fori_loop(0, -(-len(out) // size), put, out)
 
