@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from rl_grads.config import ConfigError, replace
     from rl_grads.training.population import Member, population
     from rl_grads.training.result import Result
-    from rl_grads.training.run import train
     from rl_grads.training.schema import Config
+    from rl_grads.training.train import train
 
 __all__ = [
     "Config",
@@ -45,7 +45,7 @@ _HOME = {
     "Result": "training.result",
     "population": "training.population",
     "replace": "config",
-    "train": "training.run",
+    "train": "training.train",
 }
 
 

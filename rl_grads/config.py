@@ -261,9 +261,19 @@ def schema_name(value: object) -> str:
     return name.partition("/")[2]
 
 
+def has_name(value: object) -> bool:
+    """Whether a config's class was declared with a name."""
+    return _full_name(type(value)) is not None
+
+
 def _full_name(cls: type) -> str | None:
     """The `"group/name"` of a config class."""
     return next((name for name, known in SCHEMAS.items() if known is cls), None)
+
+
+def schema_group(field: "Field") -> str:
+    """The Hydra group whose classes may stand in a section, empty if it has none."""
+    return (_full_name(type(field.default)) or "").partition("/")[0]
 
 
 class Field(NamedTuple):
@@ -551,7 +561,7 @@ def _check_group(path: str, field: Field, value: Any) -> None:
     if field.type is not Any:
         fitting = _fits(value, field.type)
     else:
-        group = (_full_name(type(field.default)) or "").partition("/")[0]
+        group = schema_group(field)
         fitting = is_config(value) and found.partition("/")[0] in ("", group)
     if not fitting:
         shown = found or repr(value)
@@ -584,7 +594,7 @@ def describe(field: Field) -> str:
 
 def _describe_group(field: Field) -> str:
     """The configs that a section accepts, by name where they have one."""
-    group = (_full_name(type(field.default)) or "").partition("/")[0]
+    group = schema_group(field)
     known = [name for name in SCHEMAS if name.startswith(f"{group}/")]
     if field.type is Any and known:
         return "one of " + ", ".join(known)

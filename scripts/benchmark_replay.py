@@ -94,7 +94,7 @@ def update_side(preset: str, updates: int) -> Side:
 
     config = dqn_config(preset)
     given = engine.Given(None, None)
-    the = run.plan(given, population(config))
+    the = run.plan_for(given, population(config))
     start = run.start(the)
     member = [jax.tree.map(lambda x: x[0], start.members)]
     steps = start.iteration * config.training.num_steps

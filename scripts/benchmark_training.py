@@ -58,7 +58,7 @@ def training_side(members: int, iterations: int) -> Side:
     from rl_grads.training.population import population
 
     population_ = population(benchmark_config(), seeds=range(members))
-    the = run.plan(Given(None, None), population_)
+    the = run.plan_for(Given(None, None), population_)
     state = [run.start(the)]
 
     def advance() -> Any:

@@ -35,20 +35,30 @@ def _main(argv: Sequence[str]) -> None:
     if options.top < 1:
         raise ConfigError(f"--top={options.top}: expected an integer in [1, inf)")
     plugins.load(names)
-    from rl_grads.cli import recorded
-    from rl_grads.training import backend
+    from rl_grads.training import backend, recorded
 
-    config = recorded.read(options.run)
+    run = recorded.read(options.run)
+    _check_asks(run)
+    config = run.config
     backend.start(config)
     from rl_grads.training.anatomy import Which, anatomy
-    from rl_grads.training.population import population
 
     which = Which(options.step, options.member, options.update)
-    found = anatomy(population(config), options.run, which)
+    found = anatomy(recorded.population(run), options.run, which)
     top = found.top(options.top)
     lines = [*_head(found, which, config), "", *_table(found, top), ""]
     print("\n".join(lines))
     print("\n".join(str(path) for path in _write(found, which, options, top)))
+
+
+def _check_asks(run: Any) -> None:
+    """Refuse a run whose program depends on what the environment said."""
+    for key, text in run.asks.items():
+        if not key.startswith(("tracking.", "run.")):
+            raise ConfigError(
+                f"{run.directory}: {key}={text}: expected a value; it reads the "
+                "environment, and what a folder says never does"
+            )
 
 
 def _parser() -> argparse.ArgumentParser:

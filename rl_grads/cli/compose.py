@@ -193,6 +193,16 @@ def _search_path(flags: Any) -> ConfigSearchPath:
     return path
 
 
+def environment_values(composed: DictConfig) -> dict[str, str]:
+    """Keys whose values read the environment, with their text."""
+    return {}
+
+
+def quoted(text: str) -> str:
+    """Text as Hydra's override grammar takes it, whatever is in it."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
 def run(task: Callable[[DictConfig], Any], argv: Sequence[str], command: str) -> None:
     """Hand a command line to Hydra, which calls `task` with each composed config."""
     start = hydra.main(

@@ -11,51 +11,67 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from rl_grads.cli import compose
+from rl_grads.cli import compose, places
 from rl_grads.config import ConfigError
 
 _TRUSTED = ("hydra.", "hydra_plugins.", "logging.", "colorlog.")
 _CALLS = ("_target_", "()", "class")
 
 
-def check(request: compose.Request, fits: Callable[[Any], None]) -> None:
+def check(request: compose.Request, fits: Callable[[Any], None]) -> DictConfig | None:
     """Refuse a command line that cannot work.
 
     Args:
         request: The command line.
         fits: Refuses a config whose parts do not fit each other.
 
+    Returns:
+        What Hydra composed, its own section included; None where nothing is composed.
+
     Raises:
         ConfigError: And what Hydra and OmegaConf raise; see `errors.explain`.
     """
     if not (request.runs or request.flags.cfg == "job"):
-        return
+        return None
     with compose.composer(request) as composed:
         if request.multirun:
-            _check_sweep(request, composed)
-        else:
-            _check_run(request, composed, fits)
+            return _check_sweep(request, composed)
+        return _check_run(request, composed, fits)
 
 
 def _check_run(
     request: compose.Request, composed: compose.Compose, fits: Callable[[Any], None]
-) -> None:
+) -> DictConfig:
     whole = composed(request.flags.overrides, False)
     refuse_code(whole.hydra)
     config = compose.to_config(compose.without_hydra(whole))
     if request.runs:
+        places.check_id(whole, places.RUN)
         fits(config)
-        _check_directory("hydra.run.dir", whole)
+        _check_directory(places.RUN, whole)
+    return whole
 
 
-def _check_sweep(request: compose.Request, composed: compose.Compose) -> None:
+def _check_sweep(request: compose.Request, composed: compose.Compose) -> DictConfig:
     whole = composed(request.flags.overrides, True)
     refuse_code(whole.hydra)
     if whole.hydra.sweeper._target_.endswith(".BasicSweeper"):
         params = whole.hydra.sweeper.get("params") or {}
         swept = [f"{key}={value}" for key, value in params.items()]
         check_seeds(points([*swept, *request.flags.overrides]), composed)
-    _check_directory("hydra.sweep.dir", whole)
+    places.check_id(whole, places.SWEEP)
+    _check_resume(whole)
+    _check_directory(places.SWEEP, whole)
+    return whole
+
+
+def _check_resume(whole: DictConfig) -> None:
+    """A sweep goes on as a whole, under its name."""
+    resume = whole.get("resume")
+    named = "now:" not in str(whole.run._get_node("id")._value())
+    if resume is not None and not (resume == "auto" and named):
+        expected = "expected without -m, for one run; a sweep goes on with"
+        raise ConfigError(f"resume={resume}: {expected} run.id=NAME resume=auto")
 
 
 def _check_directory(key: str, whole: DictConfig) -> None:

@@ -2,16 +2,17 @@
 
 import json
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from omegaconf import OmegaConf
 
 from rl_grads.config import ConfigError, nearest
+from rl_grads.tracking import folder
 from rl_grads.tracking.files import LABELS, read_rows
+from rl_grads.training import hydra_folder, recorded
 
-_ROWS = "metrics.jsonl"
+_ROWS = folder.ROWS
 _PREFERRED = ("evaluation/return", "evaluation/rmsve")
 
 
@@ -47,7 +48,7 @@ def points(directory: pathlib.Path) -> list[Point]:
         ConfigError: There is no such folder, or no run in it.
     """
     if not directory.is_dir():
-        hint = nearest(str(directory), _known_runs(directory))
+        hint = nearest(str(directory), recorded.known_runs(directory))
         raise ConfigError(f"{directory}: expected the folder of a run or sweep{hint}")
     numbered = [p for p in directory.iterdir() if p.name.isdigit()]
     places = [directory, *sorted(numbered, key=lambda p: int(p.name))]
@@ -57,44 +58,33 @@ def points(directory: pathlib.Path) -> list[Point]:
     return found
 
 
-def _known_runs(missing: pathlib.Path) -> Iterable[str]:
-    """Folders that look like runs and sweeps: in their usual places, and beside it."""
-    usual = [p for top in ("runs", "sweeps") for p in pathlib.Path(top).glob("*/*")]
-    beside = missing.parent.iterdir() if missing.parent.is_dir() else ()
-    return [str(p) for p in (*usual, *beside) if p.is_dir()]
-
-
 def _read(directory: pathlib.Path) -> Point:
-    settings: dict[str, Any] = {}
-    if (directory / ".hydra" / "config.yaml").is_file():
-        settings |= _flat(_load(directory / ".hydra" / "config.yaml"), "")
-        hydra = _load(directory / ".hydra" / "hydra.yaml")["hydra"]
-        choices = hydra["runtime"]["choices"]
-        settings |= {k: v for k, v in choices.items() if "hydra" not in k}
-    return Point(directory, settings, _summary(directory / "summary.json"))
+    hydra_folder.check_overrides(directory)
+    before = recorded.history(directory)
+    settings = {} if before is None else _flat(before.first) | dict(before.choices)
+    return Point(directory, settings, _summary(directory / folder.SUMMARY))
+
+
+def _flat(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Entries of a config; mappings go by their keys, `env.params.gravity`."""
+    found: dict[str, Any] = {}
+    for key, value in document.items():
+        if isinstance(value, Mapping):
+            found |= {f"{key}.{name}": inner for name, inner in value.items()}
+        else:
+            found[key] = tuple(value) if isinstance(value, list) else value
+    return found
 
 
 def _summary(path: pathlib.Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: expected JSON, but {error}") from None
-
-
-def _load(path: pathlib.Path) -> Any:
-    return OmegaConf.to_container(OmegaConf.load(path))
-
-
-def _flat(node: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """Dotted key to value."""
-    found: dict[str, Any] = {}
-    for key, value in node.items():
-        inside = isinstance(value, dict)
-        found |= (
-            _flat(value, f"{prefix}{key}.") if inside else {f"{prefix}{key}": value}
-        )
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path}: expected a JSON mapping")
     return found
 
 

@@ -1,24 +1,33 @@
 """`rl-grads train`: one population per point, its files and its trackers."""
 
+import contextlib
 import functools
+import logging
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rl_grads.cli import plugins
+from rl_grads.cli import plugins, signals
 
 COMMAND = "rl-grads train"
 
 
 def main(argv: Sequence[str]) -> int:
     """Train what the arguments say; returns the exit status."""
-    from rl_grads.cli import errors
+    with signals.watching() as asked:
+        try:
+            from rl_grads.cli import errors
 
-    return errors.guard(COMMAND, argv, functools.partial(_main, argv))
+            call = functools.partial(_main, argv, asked)
+            return errors.guard(COMMAND, argv, call)
+        except signals.Interrupted as interrupted:
+            return interrupted.args[0]
 
 
-def _main(argv: Sequence[str], tracebacks: bool) -> None:
-    from rl_grads.cli import compose, door, help_page, resume
+def _main(argv: Sequence[str], asked: signals.Signals, tracebacks: bool) -> None:
+    from rl_grads.cli import compose, help_page, resume
 
     names, rest = plugins.split(argv)
     plugins.load(names)
@@ -26,16 +35,14 @@ def _main(argv: Sequence[str], tracebacks: bool) -> None:
     if {"-h", "--help"} & set(rest):
         print(help_page.text())
         return
-    arguments = [compose.spell(a) for a in resume.expand(rest)]
-    request = compose.read(arguments)
-    door.check(request, _fits)
-    swept = door.swept(request.flags.overrides) if request.multirun else ()
-    failures: list[Exception] = []
-    task = functools.partial(_task, Job(names, swept, tracebacks, failures))
-    resolve = ["--resolve"] if request.flags.cfg == "job" else []
-    compose.run(task, [*resolve, *request.argv], COMMAND)
-    for failure in failures:
-        raise failure
+    request = compose.read([compose.spell(a) for a in rest])
+    job = Job(("rl-grads", "train", *argv), names, request.flags.config_dir, tracebacks)
+    if request.multirun or not request.runs:
+        _sweep(job, request, asked)
+    elif resume.asked(request.flags.overrides) is not None:
+        _resume(job, request, asked)
+    else:
+        _train(job, request, asked)
 
 
 def _fits(config: Any) -> None:
@@ -53,73 +60,224 @@ class Job(NamedTuple):
     """What a job must know beside its config.
 
     Attributes:
+        command: The command line.
         plugins: Modules to import in the job's own process.
-        swept: Keys that differ between the points of a sweep.
+        config_dir: The user's own folder of configs, if one was given.
         tracebacks: Whether bad input shows one.
-        failures: Takes the bad input that a single run meets.
+        swept: Keys that differ between the points of a sweep.
+        sweep: The folder of the sweep, if it is one.
+        going_on: Whether points that the folder has are not run again.
     """
 
+    command: tuple[str, ...]
     plugins: Sequence[str]
-    swept: Sequence[str]
+    config_dir: str | None
     tracebacks: bool
-    failures: list[Exception]
+    swept: Sequence[str] = ()
+    sweep: str | None = None
+    going_on: bool = False
+
+    def options(self) -> Iterator[str]:
+        """The options with which the run was made, and has to be resumed."""
+        for name in self.plugins:
+            yield f"--plugin {shlex.quote(name)}"
+        if self.config_dir is not None:
+            yield f"--config-dir {shlex.quote(self.config_dir)}"
 
 
-def _task(job: Job, composed: Any) -> None:
-    """Train one point, perhaps in a process that a launcher has started."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
+# ------------------------------------------------------------------------------ one run
 
+
+def _train(job: Job, request: Any, asked: signals.Signals) -> None:
+    """A run from its start, in a folder of its own."""
+    from rl_grads.cli import compose, door, places
+    from rl_grads.tracking import folder
+
+    whole = door.check(request, _fits)
+    home = places.take(whole, places.RUN)
+    failures: list[Exception] = []
+    task = functools.partial(_task, job, asked, failures)
+    with folder.claimed(home, False, whole.run.overwrite):
+        own = f"{places.RUN}={compose.quoted(str(home))}"
+        compose.run(task, [*request.argv, own], COMMAND)
+    for failure in failures:
+        raise failure
+
+
+def _task(
+    job: Job, asked: signals.Signals, failures: list[Exception], composed: Any
+) -> None:
+    """Train what Hydra composed; raised here, Hydra would add a line of its own."""
     from rl_grads.cli import errors
 
-    plugins.load(job.plugins)
-    the = HydraConfig.get()
-    directory = pathlib.Path(the.runtime.output_dir)
-    point = functools.partial(_point, composed, directory)
-    if the.mode == RunMode.MULTIRUN:
-        _tell_failure(point, the, job)
+    try:
+        _point(job, asked, composed)
+    except errors.KNOWN as error:
+        failures.append(error)
+
+
+def _resume(job: Job, request: Any, asked: signals.Signals) -> None:
+    """A run that goes on, in its own folder or as a new one."""
+    from rl_grads.cli import resume
+
+    found = resume.read(request)
+    if found is None:
+        _train(job, resume.without(request), asked)
         return
+    _fits(found.config)
+    from rl_grads.training.population import Member
+    from rl_grads.training.train import claimed
+
+    members = [Member(found.config, seed) for seed in found.seeds]
+    with claimed(found.home, found.config), _logged(found.home):
+        origin = _origin(job, found.choices, found.unresolved)
+        _show(job, asked, members, found.home, origin)
+
+
+@contextlib.contextmanager
+def _logged(home: pathlib.Path) -> Iterator[None]:
+    """What is said is also written to the run's log, as Hydra does it for new runs."""
+    root, form = logging.getLogger(), "[%(asctime)s][%(name)s][%(levelname)s] - "
+    file = logging.FileHandler(home / "train.log")
+    file.setFormatter(logging.Formatter(form + "%(message)s"))
+    root.addHandler(file)
     try:
-        point()
-    except errors.KNOWN as error:  # Raised here, Hydra would add a line of its own.
-        job.failures.append(error)
+        yield
+    finally:
+        root.removeHandler(file)
+        file.close()
 
 
-def _tell_failure(point: Callable[[], None], the: Any, job: Job) -> None:
+# ------------------------------------------------------------------------------ a sweep
+
+
+def _sweep(job: Job, request: Any, asked: signals.Signals) -> None:
+    """Every point of a sweep; also what only shows something and trains nothing."""
+    from rl_grads.cli import compose, door, places, resume
+    from rl_grads.tracking import folder
+
+    whole = door.check(request, _fits)
+    resolve = ["--resolve"] if request.flags.cfg == "job" else []
+    if whole is None or not request.runs:
+        task = functools.partial(_swept, job, asked)
+        compose.run(task, [*resolve, *request.argv], COMMAND)
+        return
+    home = places.take(whole, places.SWEEP)
+    going_on = resume.asked(request.flags.overrides) is not None
+    swept = door.swept(request.flags.overrides)
+    job = job._replace(swept=swept, sweep=str(home), going_on=going_on)
+    with folder.claimed(home, going_on, whole.run.overwrite):
+        own = f"{places.SWEEP}={compose.quoted(str(home))}"
+        task = functools.partial(_swept, job, asked)
+        compose.run(task, [*request.argv, own], COMMAND)
+
+
+def _swept(job: Job, asked: signals.Signals, composed: Any) -> None:
     """Run a point of a sweep; say at once which one failed, and let the others run."""
+    from hydra.core.hydra_config import HydraConfig
+
     from rl_grads.cli import errors
 
     try:
-        point()
+        _point(job, asked, composed)
     except Exception as error:
+        settings = HydraConfig.get()
         known = isinstance(error, errors.KNOWN)
-        own = [o for o in the.overrides.task if o.partition("=")[0] in job.swept]
-        reason = errors.explain(error, the.overrides.task) if known else repr(error)
-        message = f"{COMMAND}: point {the.job.num} ({' '.join(own)}): {reason}"
+        task = settings.overrides.task
+        own = [o for o in task if o.partition("=")[0] in job.swept]
+        reason = errors.explain(error, task) if known else repr(error)
+        message = f"{COMMAND}: point {settings.job.num} ({' '.join(own)}): {reason}"
         errors.tell(message, full=job.tracebacks or not known)
         raise errors.PointFailed(2 if known else 1) from error
 
 
-def _point(composed: Any, directory: pathlib.Path) -> None:
-    """Start JAX as the config says, train, and show the result."""
+# ------------------------------------------------------------------------------ a point
+
+
+def _point(job: Job, asked: signals.Signals, composed: Any) -> None:
+    """Train what Hydra has composed, perhaps in a process that a launcher started."""
+    from hydra.core.hydra_config import HydraConfig
+
     from rl_grads.cli import compose
+    from rl_grads.config import replace
     from rl_grads.training import backend
 
-    config = compose.to_config(composed)
+    plugins.load(job.plugins)
+    settings = HydraConfig.get()
+    home = pathlib.Path(settings.runtime.output_dir)
+    origin = _origin(job, _choices(settings), compose.environment_values(composed))
+    config = replace(compose.to_config(composed), {"resume": None})
+    if job.sweep is None:  # Its folder is claimed, and JAX has started.
+        _show(job, asked, _members(config), home, origin)
+        return
+    if job.going_on and (home / "config.json").exists():
+        if (home / "summary.json").exists():
+            print(f"{home}: finished before")
+            return
+        config = replace(config, {"resume": str(home)})
     backend.start(config)
+    from rl_grads.training.train import claimed
+
+    with claimed(home, config):
+        _show(job, asked, _members(config), home, origin)
+
+
+def _members(config: Any) -> Sequence[Any]:
+    from rl_grads.training.population import population
+
+    return population(config)
+
+
+def _origin(job: Job, choices: Mapping[str, str], unresolved: Mapping[str, str]) -> Any:
+    from rl_grads.training.provenance import Origin
+
+    return Origin(
+        command=job.command,
+        plugins=tuple(job.plugins),
+        config_dir=job.config_dir,
+        choices=choices,
+        unresolved=unresolved,
+        sweep=job.sweep,
+    )
+
+
+def _choices(settings: Any) -> dict[str, str]:
+    """The file that was chosen for each group of ours."""
+    choices = settings.runtime.choices
+    return {k: v for k, v in choices.items() if isinstance(v, str) and "hydra" not in k}
+
+
+def _show(
+    job: Job,
+    asked: signals.Signals,
+    members: Sequence[Any],
+    home: pathlib.Path,
+    origin: Any,
+) -> None:
+    """Train, and show the result; or how to go on, where a signal came."""
     import rich.console
 
+    from rl_grads.cli import resume
     from rl_grads.tracking.progress import result_table
     from rl_grads.training import devices
-    from rl_grads.training.population import population
-    from rl_grads.training.run import train
+    from rl_grads.training.engine import Given
+    from rl_grads.training.train import Request, train_all
 
+    again = resume.command(members[0].config, home, tuple(job.options()))
+    asked.hint = f"; to go on:\n  {again}"
     console = rich.console.Console(stderr=True)
     console.print(f"Device: {devices.describe()}")
-    result = train(members=population(config), run_dir=directory)
+    request = Request(Given(None, None), members, origin)
+    with asked.noted():
+        result = train_all(request, home, asked.asked)
+    if result.halted:
+        steps = int(result.steps[-1]) if len(result.steps) else 0
+        print(f"{COMMAND}: stopped behind step {steps:,}{asked.hint}", file=sys.stderr)
+        asked.end()
     summary = result.summary()
-    rich.console.Console().print(result_table(summary, _written(directory)))
+    rich.console.Console().print(result_table(summary, _written(home)))
     console.print(_timing(summary))
+    asked.end()
 
 
 def _timing(summary: Mapping[str, Any]) -> str:
@@ -132,6 +290,6 @@ def _timing(summary: Mapping[str, Any]) -> str:
 
 
 def _written(directory: pathlib.Path) -> list[pathlib.Path]:
-    names = ("metrics.jsonl", "summary.json", "checkpoints", "wandb")
+    names = ("metrics.jsonl", "summary.json", "parameters.npz", "checkpoints", "wandb")
     paths = [directory / name for name in names]
     return [path for path in paths if path.exists()]

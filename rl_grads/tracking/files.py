@@ -14,7 +14,9 @@ import math
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rl_grads.config import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -109,15 +111,70 @@ class MetricsFile:
 def read_rows(path: pathlib.Path, stop: int | None = None) -> Iterator[list[Row]]:
     """The rows of a metrics file, one list per logged step, nan and infinities back.
 
+    A last line that is not whole, as a killed process leaves it, is no row yet.
+
     Args:
         path: The file.
         stop: Read only this many bytes.
+
+    Raises:
+        ConfigError: It cannot be read, or another line is no row.
     """
-    with open(path, "rb") as file:
-        text = file.read(-1 if stop is None else stop)
-    rows = (_decode(json.loads(line)) for line in text.splitlines())
+    rows = (line.row for line in _lines(path, stop))
     for _, group in itertools.groupby(rows, key=lambda row: row["step"]):
         yield list(group)
+
+
+def end_of_step(path: pathlib.Path, step: int) -> int:
+    """Bytes of a metrics file up to the last row of a step, or of one before it.
+
+    Raises:
+        ConfigError: As `read_rows`.
+    """
+    ends = [line.end for line in _lines(path) if line.row["step"] <= step]
+    return max(ends, default=0)
+
+
+class _Line(NamedTuple):
+    """A row, and the bytes of the file up to its end."""
+
+    row: Row
+    end: int
+
+
+def _lines(path: pathlib.Path, stop: int | None = None) -> Iterator[_Line]:
+    """Every whole line of a metrics file."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read(-1 if stop is None else stop)
+    except OSError as error:
+        raise ConfigError(f"{path}: expected a file ({error.strerror})") from None
+    end, lines = 0, content.splitlines(keepends=True)
+    for number, line in enumerate(lines, 1):
+        end += len(line)
+        row = _row(line)
+        if row is not None:
+            yield _Line(row, end)
+        elif number < len(lines) or line.endswith(b"\n"):
+            raise ConfigError(f"{path}: line {number}: expected a row of metrics")
+
+
+def _row(line: bytes) -> Row | None:
+    """A line as a row; None where it is none."""
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    labelled = isinstance(row, dict) and all(type(row.get(n)) is int for n in LABELS)
+    return _decode(row) if labelled and all(map(_is_number, row.values())) else None
+
+
+def _is_number(value: Any) -> bool:
+    if value is None or isinstance(value, str):
+        return value in _INFINITY
+    return isinstance(value, int | float)
 
 
 def _decode(row: Row) -> Row:

@@ -24,7 +24,7 @@ from rl_grads.envs.environment import Environment
 from rl_grads.gradients import measures
 from rl_grads.replay import memory
 from rl_grads.td.transition import Transition
-from rl_grads.training import loop, repeat, run
+from rl_grads.training import loop, recorded, repeat, run
 from rl_grads.training.engine import Given, over_members, parts
 from rl_grads.training.population import Member
 
@@ -100,8 +100,8 @@ def anatomy(
     """Take one update of a recorded run apart.
 
     Args:
-        members: All members of the run, as they were trained: of one structure.
-        directory: Where its rows and checkpoints lie.
+        members: All members of its population, as they were trained.
+        directory: Where its rows and checkpoints lie; it may be one point of several.
         which: The update.
         given: Agent and environment, where they do not come from the config.
 
@@ -118,21 +118,22 @@ def anatomy(
     """
     given = given or Given(None, None)
     with jax.enable_x64(members[0].config.precision == "float64"):
-        the = run.plan(given, members)
-        number = _update(the, which)
-        iteration = _iteration(the, directory, which)
-        _check_kind(the, parts(given, the.config).environment)
-        again = repeat.repeat(the, directory, iteration)
-        _check_active(the, again.snapshot.members, which)
-        seen = _dissect(the, given, again.snapshot, number)
-        drift = _drift(the, again.snapshot, seen.metrics)
+        plan = run.plan_for(given, members)
+        where, which = _where(directory, which, len(members))
+        number = _update(plan, which)
+        iteration = _iteration(plan, where, which)
+        _check_kind(plan, parts(given, plan.config).environment)
+        again = repeat.repeat(plan, where, iteration)
+        _check_active(plan, again.snapshot.members, which)
+        seen = _dissect(plan, given, again.snapshot, number)
+        drift = _drift(plan, again.snapshot, seen.metrics)
     one = jax.tree.map(lambda leaf: np.asarray(leaf[which.member]), seen)
     if not drift <= _TOLERANCE:
         raise ConfigError(
             f"{directory}: expected to draw the batch of step {which.step} again, but "
             f"the metrics of its iteration differ by {drift:.2g}"
         )
-    return _result(the, again, which, number, drift, one)
+    return _result(plan, again, which, number, drift, one)
 
 
 # ------------------------------------------------------------------------ which update
@@ -142,11 +143,9 @@ def _refuse(name: str, value: Any, expected: str) -> None:
     raise ConfigError(f"{name}={value}: expected {expected}")
 
 
-def _update(the: run.Plan, which: Which) -> int:
-    """The number of the update in its iteration, from 0; the member is checked too."""
-    count, updates = len(the.members), the.config.training.updates_per_iteration
-    if not 0 <= which.member < count:
-        _refuse("member", which.member, f"one of the run's {count}, from 0")
+def _update(plan: run.Plan, which: Which) -> int:
+    """The number of the update in its iteration, from 0."""
+    updates = plan.config.training.updates_per_iteration
     update = updates if which.update is None else which.update
     if not 1 <= update <= updates:
         expected = f"one of the {updates} updates of an iteration, from 1"
@@ -154,36 +153,47 @@ def _update(the: run.Plan, which: Which) -> int:
     return update - 1
 
 
-def _iteration(the: run.Plan, directory: pathlib.Path, which: Which) -> int:
+def _where(
+    directory: pathlib.Path, which: Which, count: int
+) -> tuple[repeat.Where, Which]:
+    """The folders of the whole population, and the member by its place there."""
+    home, points = recorded.layout(directory, count)
+    own = next(p.members for p in points if p.directory == directory)
+    if not 0 <= which.member < len(own):
+        _refuse("member", which.member, f"one of the run's {len(own)}, from 0")
+    return repeat.Where(home, points), which._replace(member=own[which.member])
+
+
+def _iteration(plan: run.Plan, where: repeat.Where, which: Which) -> int:
     """The iteration that takes the step, from 1."""
-    per = run.steps_per_iteration(the.config)
-    first = run.warm_up_iterations(the.config) * per
-    last = max(repeat.recorded(directory))
+    per = run.steps_per_iteration(plan.config)
+    first = run.warm_up_iterations(plan.config) * per
+    last = max(repeat.recorded(where.points))
     if not first < which.step <= last:
-        expected = f"{first + 1} to {last}, the steps in which {directory} learned"
+        expected = f"{first + 1} to {last}, the steps in which {where.home} learned"
         _refuse("step", which.step, expected)
     return math.ceil(which.step / per)
 
 
-def _check_kind(the: run.Plan, environment: Environment) -> None:
+def _check_kind(plan: run.Plan, environment: Environment) -> None:
     """Refuse what cannot be run twice, and more than a mean over a batch's examples."""
     if not environment.resamples:
         expected = "one whose states can be stepped twice (gymnax/ID, chain/NAME)"
-        _refuse("env", the.config.env.id, expected)
-    state = jax.eval_shape(lambda: run.fresh(the))
+        _refuse("env", plan.config.env.id, expected)
+    state = jax.eval_shape(lambda: run.fresh(plan))
     if state.meta is not None:
-        learned = ",".join(the.config.meta.learn)
+        learned = ",".join(plan.config.meta.learn)
         expected = "none: updates of a run that learns its config are not taken apart"
         _refuse("meta.learn", f"[{learned}]", expected)
     if state.agent.trace is not None:
-        name = configs.schema_name(the.config.agent)
+        name = configs.schema_name(plan.config.agent)
         expected = "an agent without a trace, whose examples stand for themselves"
         _refuse("agent", name, expected)
 
 
-def _check_active(the: run.Plan, members: loop.MemberState, which: Which) -> None:
+def _check_active(plan: run.Plan, members: loop.MemberState, which: Which) -> None:
     """Refuse an update that a member did not make any more."""
-    training, k = the.config.training, which.member
+    training, k = plan.config.training, which.member
     diverged = training.nonfinite_guard and members.diverged_at[k] >= 0
     wanted = training.total_episodes
     done = wanted is not None and members.episodes.finished[k] >= wanted
@@ -208,11 +218,13 @@ class _Seen(NamedTuple):
     metrics: loop.Metrics
 
 
-def _dissect(the: run.Plan, given: Given, snapshot: run.Snapshot, update: int) -> _Seen:
+def _dissect(
+    plan: run.Plan, given: Given, snapshot: run.Snapshot, update: int
+) -> _Seen:
     """The update of every member, `[members, ...]`, by one program as in training."""
-    time = snapshot.iteration * the.config.training.num_steps
-    program = _program(given, the.layout.mesh, update)
-    return program(the.configs, snapshot.members, time)
+    time = snapshot.iteration * plan.config.training.num_steps
+    program = _program(given, plan.layout.mesh, update)
+    return program(plan.configs, snapshot.members, time)
 
 
 @functools.lru_cache(maxsize=16)
@@ -277,12 +289,12 @@ def _statistics(made: loop.Parts, agent: AgentState, batch: Transition) -> _Seen
     )
 
 
-def _drift(the: run.Plan, snapshot: run.Snapshot, metrics: loop.Metrics) -> float:
+def _drift(plan: run.Plan, snapshot: run.Snapshot, metrics: loop.Metrics) -> float:
     """Largest relative difference to the same iteration in the training program."""
-    trained = repeat.peek(the, snapshot, snapshot.iteration + 1)
+    trained = repeat.peek(plan, snapshot, snapshot.iteration + 1)
     differences = [0.0]
     for name, here in metrics.items():
-        one, other = np.asarray(here)[: len(the.members)], trained[name]
+        one, other = np.asarray(here)[: len(plan.members)], trained[name]
         both = np.isnan(one) & np.isnan(other)
         scale = np.maximum(np.maximum(np.abs(one), np.abs(other)), 1e-6)
         with np.errstate(invalid="ignore"):
@@ -292,7 +304,7 @@ def _drift(the: run.Plan, snapshot: run.Snapshot, metrics: loop.Metrics) -> floa
 
 
 def _result(
-    the: run.Plan,
+    plan: run.Plan,
     again: repeat.Repeated,
     which: Which,
     number: int,
@@ -301,14 +313,14 @@ def _result(
 ) -> Anatomy:
     """All of it, from what the member's update saw, as arrays of NumPy."""
     total = np.square(seen.norms)
-    per = run.steps_per_iteration(the.config)
+    per = run.steps_per_iteration(plan.config)
     with np.errstate(invalid="ignore", divide="ignore"):
         shares = {name: own / total for name, own in seen.squares.items()}
         cosines = np.asarray(measures.cosines(seen.gram))
     return Anatomy(
         step=(again.snapshot.iteration + 1) * per,
         update=number + 1,
-        seed=the.members[which.member].seed,
+        seed=plan.members[which.member].seed,
         begun_at=again.begun_at,
         rows=again.rows,
         drift=drift,

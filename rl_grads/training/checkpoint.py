@@ -101,6 +101,12 @@ class Checkpoints:
         members = _rebuild(like, leaves)
         return Saved(iteration, meta["offset"], seeds, members)
 
+    def remove_all(self) -> None:
+        """Remove every checkpoint."""
+        self._manager.wait_until_finished()
+        for step in self._manager.all_steps():
+            self._manager.delete(step)
+
     def close(self) -> None:
         """Wait for the disk."""
         self._manager.wait_until_finished()

@@ -46,7 +46,7 @@ class Engine(NamedTuple):
     Attributes:
         init: `init(configs, keys) -> members`.
         warm_up: `warm_up(configs, members, time, iterations) -> members`.
-        chunk: `chunk(configs, members, time, iterations) -> (members, metrics)`.
+        chunk: `chunk(configs, members, time, iterations, first) -> (members, metrics)`.
         evaluate: `evaluate(configs, members, time) -> metrics`.
         diagnose: `diagnose(configs, members, time) -> metrics`.
     """
@@ -76,7 +76,7 @@ def engine(given: Given, mesh: jax.sharding.Mesh) -> Engine:
     """The programs for given parts on a mesh, compiled once per config structure."""
 
     def init(config: Any, key: jax.Array) -> Any:
-        return loop.init(parts(given, config), key)
+        return loop.begin(parts(given, config), key)
 
     def evaluate(config: Any, member: Any, time: jax.Array) -> Any:
         return evaluation.evaluate(parts(given, config), member, time, _TOGETHER)
@@ -87,8 +87,8 @@ def engine(given: Given, mesh: jax.sharding.Mesh) -> Engine:
     def warm_up(config: Any, member: Any, time: jax.Array, iterations: Any) -> Any:
         return loop.warm_up(parts(given, config), member, time, iterations)
 
-    def chunk(config: Any, member: Any, time: jax.Array, iterations: Any) -> Any:
-        return loop.chunk(parts(given, config), member, time, iterations)
+    def chunk(config: Any, member: Any, time: Any, iterations: Any, first: Any) -> Any:
+        return loop.chunk(parts(given, config), member, time, iterations, first)
 
     spread = functools.partial(over_members, mesh)
     return Engine(
@@ -96,7 +96,7 @@ def engine(given: Given, mesh: jax.sharding.Mesh) -> Engine:
         evaluate=jax.jit(spread(evaluate, (0, 0, None))),
         diagnose=jax.jit(spread(diagnose, (0, 0, None))),
         warm_up=jax.jit(spread(warm_up, (0, 0, None, None)), donate_argnums=1),
-        chunk=jax.jit(spread(chunk, (0, 0, None, None)), donate_argnums=1),
+        chunk=jax.jit(spread(chunk, (0, 0, None, None, None)), donate_argnums=1),
     )
 
 

@@ -42,6 +42,7 @@ class MemberState(NamedTuple):
         diverged_at: Environment step of the first non-finite gradient; -1 if none.
         key: Its PRNG key; the keys of iterations are folded out of it.
         meta: What is learned of its config; None where nothing is.
+        stretch: What the iterations since the last row add up to (see `chunk`).
     """
 
     agent: AgentState
@@ -52,6 +53,7 @@ class MemberState(NamedTuple):
     diverged_at: jax.Array
     key: jax.Array
     meta: online.MetaState | None = None
+    stretch: "Stretch | None" = None
 
 
 class Parts(NamedTuple):
@@ -69,6 +71,14 @@ class Finished(NamedTuple):
     reward: jax.Array
     length: jax.Array
     count: jax.Array
+
+
+class Stretch(NamedTuple):
+    """Iterations since the last row: their number, and the sums of what they report."""
+
+    iterations: jax.Array
+    metrics: Metrics
+    finished: Finished
 
 
 def ring_size(config: Any, environment: Environment) -> buffer.Size | None:
@@ -98,6 +108,15 @@ def init(parts: Parts, key: jax.Array) -> MemberState:
         key=key,
     )
     return member._replace(meta=_meta(parts, member))
+
+
+def begin(parts: Parts, key: jax.Array) -> MemberState:
+    """The state of `init`, with an empty stretch: what `chunk` takes."""
+    member = init(parts, key)
+    _, *reported = jax.eval_shape(lambda: iterate(parts, member, jnp.int32(0)))
+    shapes = Stretch(jax.ShapeDtypeStruct((), jnp.int32), *reported)
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    return member._replace(stretch=zeros)
 
 
 def _meta(parts: Parts, member: MemberState) -> online.MetaState | None:
@@ -386,36 +405,39 @@ def _guard(
     return new._replace(agent=agent, meta=meta)
 
 
-class _Totals(NamedTuple):
-    """What a stretch of iterations adds up to."""
-
-    metrics: dict[str, jax.Array]
-    finished: Finished
-
-
 def chunk(
-    parts: Parts, member: MemberState, time: jax.Array, iterations: jax.Array
+    parts: Parts,
+    member: MemberState,
+    time: jax.Array,
+    iterations: jax.Array,
+    first: jax.Array,
 ) -> tuple[MemberState, dict[str, jax.Array]]:
-    """`iterations` iterations from `time`, and the mean metrics of that stretch.
+    """`iterations` iterations from `time`, and the mean metrics of their stretch.
 
+    A stretch may be run in several calls: its sums ride in the state and are added to
+    in the same order, so that its means are the same bits. `first` begins a new one.
     The number of iterations is an input too, so one program serves every stretch.
     """
 
-    def step(_: Any, carry: tuple[jax.Array, MemberState, _Totals]) -> Any:
-        time, member, totals = carry
-        member, metrics, finished = iterate(parts, member, time)
-        totals = jax.tree.map(jnp.add, totals, _Totals(metrics, finished))
-        return time + parts.config.training.num_steps, member, totals
+    def step(_: Any, carry: tuple[jax.Array, MemberState]) -> Any:
+        time, member = carry
+        assert member.stretch is not None
+        one = jnp.int32(1)
+        moved, metrics, finished = iterate(parts, member, time)
+        added = Stretch(one, metrics, finished)
+        sums = jax.tree.map(jnp.add, member.stretch, added)
+        return time + parts.config.training.num_steps, moved._replace(stretch=sums)
 
-    shapes = jax.eval_shape(lambda: _Totals(*iterate(parts, member, time)[1:]))
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-    end = jax.lax.fori_loop(0, iterations, step, (time, member, zeros))
-    _, member, totals = end
-    means = {name: value / iterations for name, value in totals.metrics.items()}
+    sums = jax.tree.map(lambda x: jnp.where(first, 0, x), member.stretch)
+    start = (time, member._replace(stretch=sums))
+    _, member = jax.lax.fori_loop(0, iterations, step, start)
+    assert member.stretch is not None
+    count, metrics, finished = member.stretch
+    means = {name: value / count for name, value in metrics.items()}
     learned = {}
     if member.meta is not None:
         learned = online.metrics(parts.config, member.meta.real)
-    return member, {**means, **_episode_metrics(member, totals.finished), **learned}
+    return member, {**means, **_episode_metrics(member, finished), **learned}
 
 
 def _episode_metrics(member: MemberState, finished: Finished) -> dict[str, jax.Array]:

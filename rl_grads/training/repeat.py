@@ -9,19 +9,27 @@ stretch contains the iteration, must come out bit for bit as it was recorded.
 
 import contextlib
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from rl_grads.config import ConfigError
+from rl_grads.tracking import folder
 from rl_grads.tracking.files import read_rows
-from rl_grads.training import devices, run
+from rl_grads.training import continuing, devices, run
 from rl_grads.training.checkpoint import Checkpoints
+from rl_grads.training.places import Point
 
-_ROWS = "metrics.jsonl"
 Recorded = Mapping[int, Sequence[Mapping[str, Any]]]
+
+
+class Where(NamedTuple):
+    """A recorded population: its folder, and its points with their members."""
+
+    home: pathlib.Path
+    points: tuple[Point, ...]
 
 
 class Repeated(NamedTuple):
@@ -39,92 +47,91 @@ class Repeated(NamedTuple):
     rows: int
 
 
-def recorded(directory: pathlib.Path) -> Recorded:
-    """The rows that a run has logged: environment step to a row per member.
+def recorded(points: Sequence[Point]) -> Recorded:
+    """The rows that a population has logged: environment step to a row per member.
 
     Raises:
         ConfigError: There are none.
     """
-    path = directory / _ROWS
-    rows = {g[0]["step"]: g for g in read_rows(path)} if path.is_file() else {}
+    paths = [point.directory / folder.ROWS for point in points]
+    missing = [path for path in paths if not path.is_file()]
+    rows = {} if missing else {g[0]["step"]: g for g in _together(points, paths)}
     if not rows:
-        raise ConfigError(f"{directory}: expected a run, with rows in {_ROWS}")
+        home = points[0].directory
+        raise ConfigError(f"{home}: expected a run, with rows in {folder.ROWS}")
     return rows
 
 
-def repeat(the: run.Plan, directory: pathlib.Path, iteration: int) -> Repeated:
+def _together(points: Sequence[Point], paths: Sequence[pathlib.Path]) -> Iterator:
+    """The rows of all points, in the order of the population's members."""
+    count = sum(len(point.members) for point in points)
+    for groups in zip(*map(read_rows, paths), strict=False):
+        members: list[Any] = [None] * count
+        for point, group in zip(points, groups, strict=True):
+            for k, row in zip(point.members, group, strict=True):
+                members[k] = row
+        yield members
+
+
+def repeat(plan: run.Plan, where: Where, iteration: int) -> Repeated:
     """Bring a run to the state before one of its iterations.
 
     Args:
-        the: The run's own members, laid out as they were, in an environment whose
+        plan: The run's own members, laid out as they were, in an environment whose
             states can be stepped twice.
-        directory: Where the run's rows and checkpoints lie.
+        where: Where the run's rows and checkpoints lie.
         iteration: Counted from 1; the run must have logged a row at or after it.
 
     Raises:
         ConfigError: A row does not come out as it was recorded.
     """
-    rows, per = recorded(directory), run.steps_per_iteration(the.config)
-    snapshot = _begin(the, directory, iteration)
+    rows, per = recorded(where.points), run.steps_per_iteration(plan.config)
+    snapshot = _begin(plan, where.home, iteration)
     begun_at, same = snapshot.iteration * per, 0
-    for stop in run.stops(the.config):
-        if stop.iteration <= snapshot.iteration:
+    for stop in run.stops(plan.config):
+        if stop.iteration <= snapshot.logged:
             continue
         within = stop.iteration >= iteration
         start = _copied(snapshot) if within else snapshot
-        moved, metrics = forward(the, start, stop.iteration)
-        same += _check_row(the, directory, rows, stop.iteration * per, metrics)
+        moved, metrics = run.forward(plan, start, stop.iteration)
+        same += _check_row(where.home, rows, stop.iteration * per, metrics)
         if within:
             break
-        snapshot = moved
+        snapshot = moved._replace(logged=stop.iteration)
     if snapshot.iteration < iteration - 1:
-        snapshot, _ = forward(the, snapshot, iteration - 1)
+        snapshot, _ = run.forward(plan, snapshot, iteration - 1)
     return Repeated(snapshot, begun_at, same)
 
 
-def forward(
-    the: run.Plan, snapshot: run.Snapshot, iteration: int
-) -> tuple[run.Snapshot, dict[str, np.ndarray]]:
-    """Train up to an iteration; the mean metrics `[members]` of the stretch.
-
-    The old snapshot's arrays are given up.
-    """
-    begin = snapshot.iteration * the.config.training.num_steps
-    count = iteration - snapshot.iteration
-    members, metrics = the.engine.chunk(the.configs, snapshot.members, begin, count)
-    means = {n: np.asarray(v)[: len(the.members)] for n, v in metrics.items()}
-    return run.Snapshot(iteration, members), means
-
-
 def peek(
-    the: run.Plan, snapshot: run.Snapshot, iteration: int
+    plan: run.Plan, snapshot: run.Snapshot, iteration: int
 ) -> dict[str, np.ndarray]:
-    """The metrics of `forward`, without moving the snapshot."""
-    return forward(the, _copied(snapshot), iteration)[1]
+    """The metrics of the iterations from a snapshot on, without moving it."""
+    alone = _copied(snapshot)._replace(logged=snapshot.iteration)
+    return run.forward(plan, alone, iteration)[1]
 
 
 def _copied(snapshot: run.Snapshot) -> run.Snapshot:
     return snapshot._replace(members=jax.tree.map(lambda x: x.copy(), snapshot.members))
 
 
-def _begin(the: run.Plan, directory: pathlib.Path, iteration: int) -> run.Snapshot:
+def _begin(plan: run.Plan, home: pathlib.Path, iteration: int) -> run.Snapshot:
     """The newest checkpoint before an iteration, or the start of training."""
-    if not (directory / "checkpoints").is_dir():
-        return run.start(the)
-    checkpoints = Checkpoints(directory, the.config.checkpoint.keep)
+    if not continuing.has_checkpoint(home):
+        return run.start(plan)
+    checkpoints = Checkpoints(home, plan.config.checkpoint.keep)
     with contextlib.closing(checkpoints):
         before = [i for i in checkpoints.iterations() if i < iteration]
         if not before:
-            return run.start(the)
-        like = jax.eval_shape(lambda: run.without_padding(the, run.fresh(the)))
-        seeds = tuple(m.seed for m in the.members)
+            return run.start(plan)
+        like = jax.eval_shape(lambda: run.without_padding(plan, run.fresh(plan)))
+        seeds = tuple(m.seed for m in plan.members)
         saved = checkpoints.restore(like, seeds, before[-1])
-    members = devices.put(the.layout, saved.members)
-    return run.Snapshot(saved.iteration, members)
+    snapshot = run.restored(saved.iteration, saved.members)
+    return snapshot._replace(members=devices.put(plan.layout, saved.members))
 
 
 def _check_row(
-    the: run.Plan,
     directory: pathlib.Path,
     rows: Recorded,
     step: int,

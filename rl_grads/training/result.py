@@ -1,10 +1,12 @@
 """What a run gives back."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from rl_grads.analysis.statistics import summarise
+from rl_grads.training.places import differing, points_of
 from rl_grads.training.population import Member
 
 
@@ -34,6 +36,7 @@ class Result(NamedTuple):
             if there was none.
         timing: Where the time went.
         device: The device in words.
+        halted: Whether it was asked to stop before its end.
     """
 
     members: tuple[Member, ...]
@@ -43,19 +46,51 @@ class Result(NamedTuple):
     diverged_at: tuple[int, ...]
     timing: Timing
     device: str
+    halted: bool = False
+
+    @property
+    def status(self) -> str:
+        """`interrupted`, `diverged` (a member is) or `finished`."""
+        if self.halted:
+            return "interrupted"
+        return "diverged" if any(at >= 0 for at in self.diverged_at) else "finished"
+
+    def select(self, members: Sequence[int]) -> "Result":
+        """The result of some members alone; what it took is that of all."""
+        index = list(members)
+        return self._replace(
+            members=tuple(self.members[i] for i in index),
+            metrics={name: values[index] for name, values in self.metrics.items()},
+            params=tuple(self.params[i] for i in index),
+            diverged_at=tuple(self.diverged_at[i] for i in index),
+        )
+
+    def points(self) -> tuple["Result", ...]:
+        """A result for each config: its members differ in their seeds alone."""
+        return tuple(self.select(index) for index in points_of(self.members))
 
     def final(self) -> dict[str, np.ndarray]:
         """The last measured value of every metric, `[members]`."""
         return {name: _last(values) for name, values in self.metrics.items()}
 
     def summary(self) -> dict[str, Any]:
-        """Final metrics with their statistics over members, and how the run went."""
+        """Final metrics with their statistics over members, and how the run went.
+
+        Raises:
+            ValueError: Members differ in more than their seeds; nothing is averaged
+                over such (see `points`).
+        """
+        if len(points_of(self.members)) > 1:
+            raise ValueError(
+                "summary: expected members that share a config; points() has a result "
+                "for each config"
+            )
         env_steps = int(self.steps[-1]) if len(self.steps) else 0
         diverged = {m: at for m, at in enumerate(self.diverged_at) if at >= 0}
         running = max(self.timing.wall_s - self.timing.compile_s, 1e-9)
         return {
             **{name: summarise(values) for name, values in self.final().items()},
-            "status": "diverged" if diverged else "finished",
+            "status": self.status,
             "diverged": {str(m): at for m, at in diverged.items()},
             "seeds": [m.seed for m in self.members],
             "env_steps": env_steps,
@@ -66,7 +101,10 @@ class Result(NamedTuple):
         }
 
     def frame(self) -> Any:
-        """All rows as a pandas DataFrame: `step, member, seed`, then the metrics."""
+        """All rows as a pandas DataFrame: `step, member, seed`, then the metrics.
+
+        Where configs differ, every key in which they do is a column before the metrics.
+        """
         import pandas
 
         shape = (len(self.members), len(self.steps))
@@ -75,6 +113,10 @@ class Result(NamedTuple):
             "step": np.broadcast_to(self.steps, shape),
             "member": np.broadcast_to(np.arange(shape[0])[:, None], shape),
             "seed": np.broadcast_to(seeds[:, None], shape),
+            **{
+                key: np.broadcast_to(np.array(values)[:, None], shape)
+                for key, values in differing(self.members).items()
+            },
             **self.metrics,
         }
         return pandas.DataFrame({k: np.ravel(v) for k, v in columns.items()})
@@ -103,6 +145,7 @@ def join(results: list[Result], order: list[int]) -> Result:
         diverged_at=_ordered([d for r in results for d in r.diverged_at], place),
         timing=Timing(*map(sum, zip(*(r.timing for r in results), strict=True))),
         device=results[0].device,
+        halted=results[-1].halted,
     )
 
 

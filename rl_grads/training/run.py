@@ -5,23 +5,20 @@ inside the program.
 """
 
 import math
-import os
-import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from rl_grads import config as configs
-from rl_grads.agents.agent import Agent, evaluated
-from rl_grads.envs.environment import Environment
+from rl_grads.agents.agent import evaluated
 from rl_grads.training import compilation, devices, diagnostics
 from rl_grads.training.check import check
 from rl_grads.training.engine import Engine, Given, engine
-from rl_grads.training.population import Member, population, split, stack
-from rl_grads.training.result import Result, Timing, join
+from rl_grads.training.population import Member, stack
+from rl_grads.training.result import Result, Timing
 from rl_grads.training.schema import Config
 
 
@@ -31,10 +28,12 @@ class Snapshot(NamedTuple):
     Attributes:
         iteration: Iterations so far.
         members: States of the members, stacked and padded, on the devices.
+        logged: The iteration of the last row, or the one where training begins.
     """
 
     iteration: int
     members: Any
+    logged: int
 
 
 class Hooks(NamedTuple):
@@ -42,92 +41,17 @@ class Hooks(NamedTuple):
 
     Attributes:
         row: Called with the environment step and the metrics `[members]` of a row.
-        save: Called with a snapshot where a checkpoint is due.
+        save: Called behind every row with the snapshot and whether a checkpoint is
+            due by its step.
+        halted: Whether somebody has asked to stop; training then ends where it is.
     """
 
     row: Callable[[int, Mapping[str, np.ndarray]], None] = lambda step, metrics: None
-    save: Callable[[Snapshot], None] = lambda snapshot: None
+    save: Callable[[Snapshot, bool], None] = lambda snapshot, due: None
+    halted: Callable[[], bool] = lambda: False
 
 
 NO_HOOKS = Hooks()
-
-
-def train(
-    agent: Agent | None = None,
-    env: Environment | str | None = None,
-    members: Sequence[Member] | None = None,
-    *,
-    total_steps: int | None = None,
-    run_dir: str | os.PathLike[str] | None = None,
-) -> Result:
-    """Train a population.
-
-    Args:
-        agent: An agent; None: the one that each config names.
-        env: An environment, or its id; None: the one that each config names.
-        members: Configs and seeds, from `population`; by default the default config.
-        total_steps: Environment steps per member, instead of the configs' own.
-        run_dir: Folder for metrics, summary and trackers; None writes nothing.
-
-    Returns:
-        The metrics of every member over time, and the final parameters.
-
-    Example:
-        >>> import rl_grads as rg
-        >>> config = rg.Config()
-        >>> members = rg.population(config, seeds=range(3))
-        >>> result = rg.train(env="gymnax/CartPole-v1", members=members)
-        >>> result.metrics["evaluation/return"].shape  # [members, time]
-        (3, 100)
-    """
-    members = population(Config()) if members is None else tuple(members)
-    changes: dict[str, Any] = {}
-    if total_steps is not None:
-        changes["training.total_steps"] = total_steps
-    if isinstance(env, str):
-        changes["env.id"] = env
-    given = Given(agent, None if isinstance(env, str) else env)
-    members = _changed(members, changes)
-    groups = split(members)
-    folders = _folders(run_dir, len(groups))
-    results = [
-        _train_group(given, [members[i] for i in group], folder)
-        for group, folder in zip(groups, folders, strict=True)
-    ]
-    return join(results, [i for group in groups for i in group])
-
-
-def _folders(
-    run_dir: str | os.PathLike[str] | None, count: int
-) -> list[pathlib.Path | None]:
-    """One folder per population: the run's own, or numbered ones below it."""
-    if run_dir is None:
-        return [None] * count
-    home = pathlib.Path(run_dir)
-    return [home] if count == 1 else [home / str(i) for i in range(count)]
-
-
-def _train_group(
-    given: Given, members: Sequence[Member], folder: pathlib.Path | None
-) -> Result:
-    """Train one population, in its own precision whatever JAX's default is."""
-    config = members[0].config
-    with jax.enable_x64(config.precision == "float64"):
-        if folder is None:
-            the = plan(given, members)
-            return train_from(the, start(the))
-        from rl_grads.training import session
-
-        return session.record(given, members, folder, config.resume is not None)
-
-
-def _changed(members: Sequence[Member], changes: Mapping[str, Any]) -> list[Member]:
-    """The members with changed configs; what shared a config still does."""
-    made = {
-        key: configs.canonical(configs.replace(config, changes))
-        for key, config in {id(m.config): m.config for m in members}.items()
-    }
-    return [Member(made[id(m.config)], m.seed) for m in members]
 
 
 class Plan(NamedTuple):
@@ -150,7 +74,7 @@ class Plan(NamedTuple):
     clock: compilation.Clock
 
 
-def plan(given: Given, members: Sequence[Member]) -> Plan:
+def plan_for(given: Given, members: Sequence[Member]) -> Plan:
     """Check the members and lay them out over the devices."""
     clock = compilation.Clock(time.perf_counter(), compilation.seconds())
     config = members[0].config
@@ -163,55 +87,72 @@ def plan(given: Given, members: Sequence[Member]) -> Plan:
     return Plan(tuple(members), config, layout, programs, stacked, clock)
 
 
+class Ended(NamedTuple):
+    """Where training has ended: at its end, or where it was halted."""
+
+    snapshot: Snapshot
+    rows: tuple["Row", ...]
+    timing: Timing
+    halted: bool
+
+
 def train_from(
-    the: Plan,
+    plan: Plan,
     snapshot: Snapshot,
     hooks: Hooks = NO_HOOKS,
     history: Sequence["Row"] = (),
-) -> Result:
+) -> Ended:
     """Train a population from a snapshot to the end.
 
     Args:
-        the: What stays the same.
+        plan: What stays the same.
         snapshot: Where to begin, see `start`; its arrays are given up.
-        hooks: What to do with rows and checkpoints.
+        hooks: What to do with rows and checkpoints, and when to stop.
         history: Rows up to the snapshot, of a resumed run.
     """
-    rows, first = list(history), snapshot.iteration
-    for stop in stops(the.config):
-        done = bool(rows) and _all_done(the.config, rows[-1].metrics)
-        if done or stop.iteration <= snapshot.iteration:
+    rows, first, pace = list(history), snapshot.iteration, Pace()
+    halted = False
+    for stop in stops(plan.config):
+        done = bool(rows) and _all_done(plan.config, rows[-1].metrics)
+        if done or halted or stop.iteration <= snapshot.logged:
             continue
-        snapshot, row = advance(the, snapshot, stop)
-        rows.append(row)
-        hooks.row(row.step, row.metrics)
-        if stop.save:
-            hooks.save(snapshot)
-    per = steps_per_iteration(the.config) * len(the.members)
+        snapshot, row = advance(plan, snapshot, stop, hooks.halted, pace)
+        if row is not None:
+            rows.append(row)
+            hooks.row(row.step, row.metrics)
+            hooks.save(snapshot, stop.save)
+        halted = hooks.halted()
+    per = steps_per_iteration(plan.config) * len(plan.members)
     timing = Timing(
-        wall_s=time.perf_counter() - the.clock.wall_s,
-        compile_s=compilation.seconds() - the.clock.compile_s,
+        wall_s=time.perf_counter() - plan.clock.wall_s,
+        compile_s=compilation.seconds() - plan.clock.compile_s,
         steps=(snapshot.iteration - first) * per,
     )
-    return _result(the, snapshot, rows, timing)
+    return Ended(snapshot, tuple(rows), timing, halted)
 
 
-def fresh(the: Plan, iteration: int = 0) -> Any:
+def fresh(plan: Plan, iteration: int = 0) -> Any:
     """Members before their first step; `iteration` folds into the keys where not 0."""
-    seeds = np.array([m.seed for m in the.members], np.uint32)
+    seeds = np.array([m.seed for m in plan.members], np.uint32)
     keys = jax.vmap(jax.random.key)(seeds)
     if iteration:
         keys = jax.vmap(jax.random.fold_in, (0, None))(keys, iteration)
-    return the.engine.init(the.configs, devices.put(the.layout, keys))
+    return plan.engine.init(plan.configs, devices.put(plan.layout, keys))
 
 
-def start(the: Plan) -> Snapshot:
+def start(plan: Plan) -> Snapshot:
     """The state before the first update, with the replay memory warmed up."""
-    members = fresh(the)
-    iterations = warm_up_iterations(the.config)
+    members = fresh(plan)
+    iterations = warm_up_iterations(plan.config)
     if iterations:
-        members = the.engine.warm_up(the.configs, members, 0, iterations)
-    return Snapshot(iterations, members)
+        members = plan.engine.warm_up(plan.configs, members, 0, iterations)
+    return Snapshot(iterations, members, iterations)
+
+
+def restored(iteration: int, members: Any) -> Snapshot:
+    """A snapshot of saved members, which know how far their stretch has come."""
+    since = int(np.asarray(members.stretch.iterations)[0])
+    return Snapshot(iteration, members, iteration - since)
 
 
 class Stop(NamedTuple):
@@ -252,10 +193,19 @@ def stops(config: Config) -> list[Stop]:
     return [Stop(i, i in evaluate, i in save) for i in at if first < i <= last]
 
 
-def without_padding(the: Plan, members: Any) -> Any:
+def without_padding(plan: Plan, members: Any) -> Any:
     """The states of the real members, on the host's side of a checkpoint."""
-    count = len(the.members)
+    count = len(plan.members)
     return jax.tree.map(lambda leaf: leaf[:count], members)
+
+
+def state(plan: Plan, snapshot: Snapshot) -> Any:
+    """What is saved of a snapshot: behind a row the stretch is empty (`restored`)."""
+    members = without_padding(plan, snapshot.members)
+    if snapshot.logged < snapshot.iteration:
+        return members
+    empty = jax.tree.map(jnp.zeros_like, members.stretch)
+    return members._replace(stretch=empty)
 
 
 class Row(NamedTuple):
@@ -265,22 +215,97 @@ class Row(NamedTuple):
     metrics: dict[str, np.ndarray]
 
 
-def advance(the: Plan, snapshot: Snapshot, stop: Stop) -> tuple[Snapshot, Row]:
-    """Run to a stop; the old snapshot's arrays are given up."""
-    num_steps = the.config.training.num_steps
-    begin, end = snapshot.iteration * num_steps, stop.iteration * num_steps
-    iterations = stop.iteration - snapshot.iteration
-    members, metrics = the.engine.chunk(
-        the.configs, snapshot.members, begin, iterations
+class Pace:
+    """How many iterations to run at once, so that each piece takes about a second.
+
+    Example:
+        >>> pace = Pace()
+        >>> pace.took(1, 5.0)  # The first one also compiles, and says nothing.
+        >>> pace.took(1, 0.001)
+        >>> pace.size
+        4
+    """
+
+    SECONDS = 1.0
+
+    def __init__(self) -> None:
+        self.size, self._compiled = 1, False
+
+    def took(self, iterations: int, seconds: float) -> None:
+        """Learn from a piece; the size at most quadruples."""
+        if self._compiled and iterations:
+            fitting = self.SECONDS * iterations / max(seconds, 1e-9)
+            self.size = max(1, min(int(fitting), 4 * iterations))
+        self._compiled = True
+
+
+def advance(
+    plan: Plan,
+    snapshot: Snapshot,
+    stop: Stop,
+    halted: Callable[[], bool] = lambda: False,
+    pace: Pace | None = None,
+) -> tuple[Snapshot, Row | None]:
+    """Run to a stop; the old snapshot's arrays are given up.
+
+    Args:
+        plan: What stays the same.
+        snapshot: Where to begin.
+        stop: Where to end.
+        halted: Asked after every piece; the row is None where it cut the stretch.
+        pace: Cuts the stretch into pieces; None: it is one.
+    """
+    whole = stop.iteration - snapshot.iteration
+    metrics: dict[str, Any] = {}
+    while not metrics or snapshot.iteration < stop.iteration:
+        left = stop.iteration - snapshot.iteration
+        snapshot, metrics = _piece(plan, snapshot, min(left, _size(pace, whole)), pace)
+        if halted():
+            return snapshot, None
+    return snapshot._replace(logged=stop.iteration), _row(plan, snapshot, stop, metrics)
+
+
+def _size(pace: Pace | None, whole: int) -> int:
+    return whole if pace is None else pace.size
+
+
+def _piece(
+    plan: Plan, snapshot: Snapshot, iterations: int, pace: Pace | None = None
+) -> tuple[Snapshot, dict[str, Any]]:
+    """Some iterations, and the mean metrics of the stretch so far."""
+    began, time_ = time.perf_counter(), plan.config.training.num_steps
+    first = snapshot.iteration == snapshot.logged
+    members, metrics = plan.engine.chunk(
+        plan.configs, snapshot.members, snapshot.iteration * time_, iterations, first
     )
-    if stop.evaluate or _all_done(the.config, metrics):
-        metrics |= the.engine.evaluate(the.configs, members, end)
-    if diagnostics.is_on(the.config):
-        metrics |= the.engine.diagnose(the.configs, members, end)
-    count = len(the.members)
+    if pace is not None:
+        jax.block_until_ready(metrics)
+        pace.took(iterations, time.perf_counter() - began)
+    return Snapshot(snapshot.iteration + iterations, members, snapshot.logged), metrics
+
+
+def forward(
+    plan: Plan, snapshot: Snapshot, iteration: int
+) -> tuple[Snapshot, dict[str, np.ndarray]]:
+    """Train up to an iteration; the mean metrics `[members]` since the last row.
+
+    The old snapshot's arrays are given up.
+    """
+    snapshot, metrics = _piece(plan, snapshot, iteration - snapshot.iteration)
+    count = len(plan.members)
+    return snapshot, {name: np.asarray(v)[:count] for name, v in metrics.items()}
+
+
+def _row(plan: Plan, snapshot: Snapshot, stop: Stop, metrics: dict[str, Any]) -> Row:
+    """What a stop logs: its stretch, and what is measured there."""
+    members, end = snapshot.members, stop.iteration * plan.config.training.num_steps
+    if stop.evaluate or _all_done(plan.config, metrics):
+        metrics |= plan.engine.evaluate(plan.configs, members, end)
+    if diagnostics.is_on(plan.config):
+        metrics |= plan.engine.diagnose(plan.configs, members, end)
+    count = len(plan.members)
     row = {name: np.asarray(value)[:count] for name, value in metrics.items()}
-    env_steps = stop.iteration * steps_per_iteration(the.config)
-    return Snapshot(stop.iteration, members), Row(env_steps, row)
+    return Row(stop.iteration * steps_per_iteration(plan.config), row)
 
 
 def _all_done(config: Config, metrics: Mapping[str, Any]) -> bool:
@@ -291,21 +316,24 @@ def _all_done(config: Config, metrics: Mapping[str, Any]) -> bool:
     return bool(np.all(np.asarray(metrics["training/episodes"]) >= wanted))
 
 
-def _result(the: Plan, snapshot: Snapshot, rows: list[Row], timing: Timing) -> Result:
+def result(plan: Plan, ended: Ended) -> Result:
+    """What training gives back."""
+    rows, members = ended.rows, ended.snapshot.members
     names = list(dict.fromkeys(name for row in rows for name in row.metrics))
-    missing = np.full(len(the.members), np.nan)
+    missing = np.full(len(plan.members), np.nan)
     columns = {n: [row.metrics.get(n, missing) for row in rows] for n in names}
-    params = jax.device_get(evaluated(snapshot.members.agent))
-    diverged_at = np.asarray(snapshot.members.diverged_at)
-    indices = range(len(the.members))
+    params = jax.device_get(evaluated(members.agent))
+    diverged_at = np.asarray(members.diverged_at)
+    indices = range(len(plan.members))
     return Result(
-        members=the.members,
-        steps=np.array([row.step for row in rows]),
+        members=plan.members,
+        steps=np.array([row.step for row in rows], int),
         metrics={name: np.stack(values, 1) for name, values in columns.items()},
         params=tuple(_take(params, index) for index in indices),
         diverged_at=tuple(int(diverged_at[index]) for index in indices),
-        timing=timing,
+        timing=ended.timing,
         device=devices.describe(),
+        halted=ended.halted,
     )
 
 

@@ -68,6 +68,9 @@ class RunSection:
     """Where a run's files go."""
 
     id: str | None = setting(None, "directory below runs/; by default EXPERIMENT/TIME")
+    overwrite: bool = setting(
+        False, "move a run aside that has this directory (to NAME.replaced-1)"
+    )
 
 
 @config

@@ -8,8 +8,8 @@ import numpy as np
 from rl_grads import config as configs
 from rl_grads.analysis.statistics import mean
 from rl_grads.training.population import population
-from rl_grads.training.run import train
 from rl_grads.training.schema import Config
+from rl_grads.training.train import train
 
 RETURN = "evaluation/return"
 

@@ -45,7 +45,7 @@ def config(**changes):
 
 def member(value):
     """A member after some updates, and what it is made of."""
-    the = run.plan(engine.Given(None, None), rg.population(value))
+    the = run.plan_for(engine.Given(None, None), rg.population(value))
     snapshot, _ = run.advance(the, run.start(the), run.Stop(300, False, False))
     first = jax.tree.map(lambda x: x[0], snapshot.members)
     return engine.parts(engine.Given(None, None), value), first

@@ -208,7 +208,7 @@ def test_the_ratio_is_that_of_an_update():
     )
     sweep = {"optimizer.learning_rate": [0.1, 0.2]}
     members = rg.population(value, seeds=range(1), sweep=sweep)
-    the = run.plan(engine.Given(None, None), members)
+    the = run.plan_for(engine.Given(None, None), members)
     found = the.engine.diagnose(the.configs, run.start(the).members, 200)
     one, two = found["diagnostics/update_ratio/all"]
     np.testing.assert_allclose(two, 2 * one, rtol=1e-5)

@@ -25,7 +25,7 @@ def numbers(leaf):
 
 
 def plan(config, seeds):
-    return run.plan(Given(None, None), rg.population(config, seeds=seeds))
+    return run.plan_for(Given(None, None), rg.population(config, seeds=seeds))
 
 
 def trained(config, seeds):

@@ -132,7 +132,7 @@ def test_warming_up_fills_the_memory_and_updates_nothing():
         "training.updates_per_iteration": 3,
         "training.warmup_steps": 42,
     }
-    the = run.plan(EMPTY, rg.population(walk(changes), seeds=range(3)))
+    the = run.plan_for(EMPTY, rg.population(walk(changes), seeds=range(3)))
     before = weights(run.fresh(the))
     start = run.start(the)
     assert start.iteration == 11  # Of four environment steps each.
@@ -153,7 +153,7 @@ EPISODES = {"training.total_episodes": 3, "training.total_steps": 100_000}
 
 
 def test_total_episodes_stops_a_member_after_exactly_so_many():
-    the = run.plan(EMPTY, rg.population(walk(EPISODES), range(4)))
+    the = run.plan_for(EMPTY, rg.population(walk(EPISODES), range(4)))
     snapshot = run.start(the)
     stopped = np.zeros(4, bool)
     for iteration in range(1, 150):
@@ -247,7 +247,7 @@ def test_a_member_that_diverges_is_frozen_counted_and_alone():
 
 
 def test_a_diverged_member_keeps_its_agent_of_that_step():
-    the = run.plan(EMPTY, rates(1e30, 0.1, 0.2))
+    the = run.plan_for(EMPTY, rates(1e30, 0.1, 0.2))
     snapshot, history = run.start(the), []
     for iteration in range(1, 60):
         history.append(np.asarray(snapshot.members.agent.params["w"][0]))
