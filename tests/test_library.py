@@ -171,7 +171,13 @@ def test_a_run_directory_gets_rows_and_a_summary(tmp_path):
     members = rg.population(small(), seeds=[3, 5])
     result = rg.train(env=ENV, members=members, total_steps=90, run_dir="here")
     written = sorted(path.name for path in (tmp_path / "here").iterdir())
-    assert written == ["metrics.jsonl", "summary.json"]
+    assert written == [
+        "config.json",
+        "metrics.jsonl",
+        "parameters.npz",
+        "run.json",
+        "summary.json",
+    ]
     text = (tmp_path / "here" / "metrics.jsonl").read_text()
     rows = [json.loads(line) for line in text.splitlines()]
     assert [(r["step"], r["seed"]) for r in rows[-2:]] == [(90, 3), (90, 5)]
@@ -189,8 +195,60 @@ def test_every_structure_has_a_folder_of_its_own(tmp_path):
     sweep = {"network.hidden": [(8,), (4,)]}
     members = rg.population(small(), seeds=range(2), sweep=sweep)
     rg.train(env=ENV, members=members, total_steps=90, run_dir=tmp_path / "both")
-    found = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.json"))
+    found = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("summary.json"))
     assert found == ["both/0/summary.json", "both/1/summary.json"]
+    for k, width in enumerate((8, 4)):
+        document = json.loads((tmp_path / f"both/{k}/config.json").read_text())
+        assert document["config"]["network.hidden"] == [width]
+        assert document["seeds"] == [0, 1]
+
+
+def test_members_whose_configs_differ_are_points_and_never_averaged(tmp_path):
+    sweep = {"optimizer.learning_rate": [0.0, 1e-2]}
+    members = rg.population(small(), seeds=[4, 6], sweep=sweep)
+    result = rg.train(env=ENV, members=members, total_steps=90, run_dir="swept")
+    for k, rate in enumerate((0.0, 1e-2)):
+        folder = tmp_path / "swept" / str(k)
+        document = json.loads((folder / "config.json").read_text())
+        assert document["config"]["optimizer.learning_rate"] == rate
+        summary = json.loads((folder / "summary.json").read_text())
+        own = result.final()["loss/td_error_abs"][2 * k : 2 * k + 2]
+        assert summary["loss/td_error_abs"]["members"] == own.tolist()
+        assert summary["seeds"] == [4, 6]
+        how = json.loads((folder / "run.json").read_text())
+        assert (how["population"], how["members"]) == ("..", [2 * k, 2 * k + 1])
+    frame = result.frame()
+    assert frame["optimizer.learning_rate"].tolist() == [0.0] * 10 + [1e-2] * 10
+    alone = rg.train(env=ENV, members=members[:2], total_steps=90).frame()
+    assert "optimizer.learning_rate" not in alone
+    how = json.loads((tmp_path / "swept" / "run.json").read_text())
+    assert how["points"] == ["0", "1"]
+
+
+def test_a_folder_that_holds_a_run_is_refused(tmp_path):
+    members = rg.population(small(), seeds=[1])
+    rg.train(env=ENV, members=members, total_steps=90, run_dir="here")
+    before = (tmp_path / "here" / "metrics.jsonl").read_bytes()
+    with pytest.raises(rg.ConfigError, match="here: holds a run already; expected res"):
+        rg.train(env=ENV, members=members, total_steps=90, run_dir="here")
+    changes = {"run.overwrite": True, "training.num_envs": 1}
+    again = rg.population(small(changes), seeds=[1])
+    rg.train(env=ENV, members=again, total_steps=90, run_dir="here")
+    old = tmp_path / "here.replaced-1" / "metrics.jsonl"
+    assert old.read_bytes() == before
+    assert not (tmp_path / "here" / "lease.json").exists()
+
+
+def test_objects_that_were_handed_over_are_named(tmp_path):
+    from rl_grads.envs import make
+
+    env = make.make(rg.replace(rg.Config(), {"env.id": ENV}).env)
+    members = rg.population(small(), seeds=[1])
+    rg.train(env=env, members=members, total_steps=90, run_dir="here")
+    how = json.loads((tmp_path / "here" / "run.json").read_text())
+    assert how["objects"] == {"environment": env.name}
+    assert how["status"] == "finished"
+    assert how["versions"]["jax"] == jax.__version__
 
 
 def test_trackers_are_told_each_members_own_numbers(monkeypatch):
@@ -204,10 +262,10 @@ def test_trackers_are_told_each_members_own_numbers(monkeypatch):
         small(), seeds=[2], sweep={"optimizer.learning_rate": [0.0, 1e-2]}
     )
     rg.train(env=ENV, members=members, total_steps=90, run_dir="here")
-    (run,) = told
-    assert run.seeds == (2, 2)
-    assert [c["optimizer"]["learning_rate"] for c in run.configs] == [0.0, 1e-2]
-    assert [c["training"]["total_steps"] for c in run.configs] == [90, 90]
+    assert [run.seeds for run in told] == [(2,), (2,)]
+    configs = [config for run in told for config in run.configs]
+    assert [c["optimizer"]["learning_rate"] for c in configs] == [0.0, 1e-2]
+    assert [c["training"]["total_steps"] for c in configs] == [90, 90]
 
 
 # --------------------------------------------------------------------------- precision

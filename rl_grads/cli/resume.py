@@ -8,7 +8,7 @@ recorded config. Where the mirrors are is never taken from a folder.
 import logging
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -16,9 +16,10 @@ from hydra.core.override_parser.types import Override
 from rl_grads.cli import compose
 from rl_grads.config import ConfigError, get, replace, schema_name
 from rl_grads.tracking import folder, lease
-from rl_grads.training import recorded
-from rl_grads.training.recorded import Recorded
 from rl_grads.training.schema import Config
+
+if TYPE_CHECKING:  # It imports JAX, which a command line that is refused need not.
+    from rl_grads.training.recorded import Recorded
 
 _LOG = logging.getLogger(__name__)
 AUTO = "auto"
@@ -69,6 +70,8 @@ def read(request: compose.Request) -> Continued | None:
         ConfigError: There is no such run, or a key may not be given; also what Hydra
             and OmegaConf raise, see `errors.explain`.
     """
+    from rl_grads.training import recorded
+
     overrides = OverridesParser.create().parse_overrides(list(request.flags.overrides))
     _check_plain(overrides)
     name = asked(request.flags.overrides)
@@ -76,7 +79,11 @@ def read(request: compose.Request) -> Continued | None:
     if name == AUTO and wanted is not None:
         return _requeued(request, wanted)
     source = pathlib.Path(str(_newest() if name == AUTO else name))
-    found = recorded.read(source)
+    try:
+        found = recorded.read(source)
+    except ConfigError as error:
+        named = str(error).startswith(f"{source}:")
+        raise ConfigError(f"resume={error}" if named else str(error)) from None
     config, unresolved = _changed(request, found, overrides)
     home = source if wanted is None else _runs() / wanted
     config = replace(config, {"resume": str(source)})
@@ -85,7 +92,7 @@ def read(request: compose.Request) -> Continued | None:
 
 
 def _seeds(
-    config: Config, found: Recorded, overrides: Sequence[Override]
+    config: Config, found: "Recorded", overrides: Sequence[Override]
 ) -> tuple[int, ...]:
     """The run's own, or those that the command line names (which do not fit then)."""
     named = any(one.key_or_group in ("seed", "seeds") for one in overrides)
@@ -122,6 +129,8 @@ def _requeued(request: compose.Request, name: str) -> Continued | None:
     home = _runs() / name
     if not (home / folder.CONFIG).exists() and not (home / ".hydra").exists():
         return None
+    from rl_grads.training import recorded
+
     found = recorded.read(home)
     own = [o for o in request.flags.overrides if not o.startswith("resume=")]
     with compose.composer(request) as composed:
@@ -163,6 +172,7 @@ def _age(path: pathlib.Path) -> float:
 
 def _obstacle(directory: pathlib.Path) -> str | None:
     """Why a run cannot be resumed; None if it can."""
+    from rl_grads.training import recorded
     from rl_grads.training.continuing import has_checkpoint
 
     if (directory / folder.SUMMARY).exists():
@@ -185,11 +195,11 @@ def _tell_passed(directory: pathlib.Path, reasons: Sequence[str]) -> None:
         _LOG.warning("resume=auto: not %s", reason)
 
 
-# ----------------------------------------------------------------- what it is now told
+# -------------------------------------------------------------- what it is now told
 
 
 def _changed(
-    request: compose.Request, found: Recorded, overrides: Sequence[Override]
+    request: compose.Request, found: "Recorded", overrides: Sequence[Override]
 ) -> tuple[Config, Mapping[str, str]]:
     """The recorded config with the keys of the command line."""
     keys = [key for key in _keys(overrides, found) if key not in ("resume", "run.id")]
@@ -204,7 +214,7 @@ def _changed(
     return replace(found.config, changes), unresolved
 
 
-def _keys(overrides: Sequence[Override], found: Recorded) -> Iterator[str]:
+def _keys(overrides: Sequence[Override], found: "Recorded") -> Iterator[str]:
     """The keys, or sections, that overrides name."""
     for one in overrides:
         key = one.key_or_group
@@ -219,13 +229,15 @@ def _is_choice(one: Override) -> bool:
     return one.key_or_group in compose.GROUPS
 
 
-def _is_known_choice(one: Override, found: Recorded) -> bool:
+def _is_known_choice(one: Override, found: "Recorded") -> bool:
     """Whether it names the file that the run was made with."""
     name = one.key_or_group + (f"@{one.package}" if one.package else "")
     return _is_choice(one) and found.choices.get(name) == one.value()
 
 
-def _without_known_choices(overrides: Sequence[Override], found: Recorded) -> list[str]:
+def _without_known_choices(
+    overrides: Sequence[Override], found: "Recorded"
+) -> list[str]:
     skipped = ("resume", "run.id", "experiment")
     return [
         str(one.input_line)
@@ -245,7 +257,7 @@ def _schemas(config: Config, own: Sequence[str]) -> Iterator[str]:
             yield f"{choice}={name}"
 
 
-def _check_asks(found: Recorded, keys: Sequence[str]) -> None:
+def _check_asks(found: "Recorded", keys: Sequence[str]) -> None:
     """What a recorded value asks of the environment must be given again."""
     for key, text in found.asks.items():
         if key not in (*keys, *_ELSEWHERE):

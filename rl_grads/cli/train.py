@@ -85,7 +85,7 @@ class Job(NamedTuple):
             yield f"--config-dir {shlex.quote(self.config_dir)}"
 
 
-# ------------------------------------------------------------------------------ one run
+# --------------------------------------------------------------------------- one run
 
 
 def _train(job: Job, request: Any, asked: signals.Signals) -> None:
@@ -125,10 +125,11 @@ def _resume(job: Job, request: Any, asked: signals.Signals) -> None:
         _train(job, resume.without(request), asked)
         return
     _fits(found.config)
+    from rl_grads.training.continuing import keep_schedules
     from rl_grads.training.population import Member
     from rl_grads.training.train import claimed
 
-    members = [Member(found.config, seed) for seed in found.seeds]
+    members = keep_schedules([Member(found.config, seed) for seed in found.seeds])
     with claimed(found.home, found.config), _logged(found.home):
         origin = _origin(job, found.choices, found.unresolved)
         _show(job, asked, members, found.home, origin)

@@ -36,7 +36,8 @@ def check_id(text: str) -> None:
     parts = text.split("/")
     plain = all(part not in ("", ".", "..") and part.isprintable() for part in parts)
     if not plain or max(map(len, parts)) > _LONGEST or len(text) > 4 * _LONGEST:
-        shown = text if len(text) <= 60 else f"{text[:60]}..."
+        shown = text if text.isprintable() else repr(text)
+        shown = shown if len(shown) <= 60 else f"{shown[:60]}..."
         raise ConfigError(
             f"run.id={shown}: expected a name for a folder below runs/, such as paper "
             f"or paper/second, of at most {_LONGEST} characters"

@@ -203,14 +203,25 @@ def run_ids(run: Run, tracker: str, count: int, resume: bool) -> list[str]:
 
     They are kept in `<tracker>.json` in the run's directory.
     """
-    import json
     import secrets
 
     path = run.directory / f"{tracker}.json"
-    if resume and path.exists():
-        ids = json.loads(path.read_text())["ids"]
-        if len(ids) == count:
-            return ids
+    ids = _known_ids(path) if resume else []
+    if len(ids) == count:
+        return ids
     ids = [secrets.token_hex(8) for _ in range(count)]
     write_json(path, {"project": run.settings.wandb.project, "ids": ids})
     return ids
+
+
+def _known_ids(path: pathlib.Path) -> list[str]:
+    """The ids in a file, if they are such as are made here; else none."""
+    import json
+    import re
+
+    try:
+        ids = json.loads(path.read_text(encoding="utf-8"))["ids"]
+        fits = all(re.fullmatch("[0-9a-f]{16}", id) for id in ids)
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return []
+    return ids if fits and isinstance(ids, list) else []

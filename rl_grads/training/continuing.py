@@ -212,8 +212,8 @@ def _with_rows(plan: run.Plan, setup: Setup, begin: Begin, offset: int) -> Begin
     offsets = tuple(end_of_step(path, step) for path in paths)
     if sum(offsets) != offset:
         raise ConfigError(
-            f"resume={setup.home}: expected {folder.ROWS} with {offset} bytes up to step "
-            f"{step}, as at its checkpoint, got {sum(offsets)}"
+            f"resume={setup.home}: expected {folder.ROWS} with {offset} bytes up to "
+            f"step {step}, as at its checkpoint, got {sum(offsets)}"
         )
     history = tuple(_rows(plan, setup, paths, offsets))
     return begin._replace(history=history, offsets=offsets)

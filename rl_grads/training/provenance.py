@@ -102,7 +102,7 @@ def _versions() -> Iterator[tuple[str, str]]:
             continue
 
 
-# -------------------------------------------------------------------------------- source
+# ----------------------------------------------------------------------------- source
 
 
 def _sources(plugins: Sequence[str]) -> dict[str, dict[str, Any]]:

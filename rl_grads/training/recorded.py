@@ -117,7 +117,7 @@ def known_runs(missing: pathlib.Path) -> list[str]:
     return [str(p) for p in (*usual, *beside) if p.is_dir()]
 
 
-# --------------------------------------------------------------------------- config.json
+# ------------------------------------------------------------------------ config.json
 
 
 class History(NamedTuple):
@@ -217,7 +217,7 @@ def _texts(value: Any, where: str) -> dict[str, str]:
     return value
 
 
-# ------------------------------------------------------------------------------ run.json
+# --------------------------------------------------------------------------- run.json
 
 
 class How(NamedTuple):

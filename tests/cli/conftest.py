@@ -57,6 +57,12 @@ def command(home, capsys):
 
 
 @pytest.fixture
+def tiny():
+    """Overrides that make a run short."""
+    return TINY
+
+
+@pytest.fixture
 def train(command):
     """Run `rl-grads train` with overrides that make it short."""
     return lambda *argv: command("train", *TINY, *argv)

@@ -9,8 +9,7 @@ import yaml
 
 import rl_grads as rg
 from rl_grads.agents.schema import MLP, BehaviourPolicy, QLearning, Target
-from rl_grads.cli import compose, resume
-from rl_grads.config import ConfigError
+from rl_grads.cli import compose
 from rl_grads.envs.schema import Env
 from rl_grads.gradients.schema import Adam, Gradient, UpdateClip
 from rl_grads.training.metrics import METRICS
@@ -169,7 +168,7 @@ def test_cfg_job_prints_the_resolved_config(command):
     assert "${" not in out
     printed = yaml.safe_load(out)
     assert printed["agent"]["loss"] == "double_q_learning"
-    assert printed["run"] == {"id": "x"}
+    assert printed["run"] == {"id": "x", "overwrite": False}
     assert list(printed) == [f for f in rg.Config.__dataclass_fields__ if f in printed]
 
 
@@ -214,54 +213,3 @@ def test_a_users_configs_stand_among_the_expected_names(command, folder):
     err = command("train", f"--config-dir={folder}", "experiment=min").err
     assert "minatar_breakout, mine, random_walk, random_walk_19, " in err
     assert "did you mean 'mine'?" in err
-
-
-# ------------------------------------------------------------------------------ resume
-
-
-def saved(home, name, overrides):
-    hydra = home / name / ".hydra"
-    hydra.mkdir(parents=True)
-    (hydra / "overrides.yaml").write_text(yaml.safe_dump(overrides))
-    return home / name
-
-
-def test_resume_repeats_the_saved_overrides(home):
-    saved(home, "runs/old", ["seeds=3", "resume=elsewhere", "agent.discount=0.9"])
-    assert resume.expand(["resume=runs/old", "training.total_steps=9"]) == [
-        "seeds=3",
-        "agent.discount=0.9",
-        "training.total_steps=9",
-        "resume='runs/old'",
-        "hydra.run.dir='runs/old'",
-    ]
-
-
-def test_resume_takes_any_path(home):
-    saved(home, "it's 1,2 = [a]", ["seeds=3"])
-    arguments = resume.expand(["resume=it's 1,2 = [a]"])
-    compose.store_schemas()
-    with compose.composer(compose.read([])) as make:
-        whole = make(arguments, False)
-    assert whole.hydra.run.dir == "it's 1,2 = [a]"
-    assert whole.resume == "it's 1,2 = [a]"
-    assert whole.seeds == 3
-
-
-def test_resume_auto_takes_the_newest_that_is_not_finished(home):
-    import os
-
-    for age, name in enumerate(("finished", "newest", "older")):
-        run = saved(home, f"runs/{name}", [])
-        (run / "checkpoints").mkdir()
-        os.utime(run, (1_000_000 - age, 1_000_000 - age))
-    (home / "runs/finished/summary.json").write_text("{}")
-    os.utime(home / "runs/finished", (2_000_000, 2_000_000))
-    assert resume.expand(["resume=auto"])[0] == "resume='runs/newest'"
-
-
-def test_nothing_is_resumed_without_being_asked(home):
-    assert resume.expand(["seeds=3"]) == ["seeds=3"]
-    assert resume.expand(["resume=null"]) == ["resume=null"]
-    with pytest.raises(ConfigError, match="resume=here: expected a run directory"):
-        resume.expand(["resume=here"])

@@ -19,7 +19,10 @@ WRITTEN = {
     ".hydra/config.yaml",
     ".hydra/hydra.yaml",
     ".hydra/overrides.yaml",
+    "config.json",
     "metrics.jsonl",
+    "parameters.npz",
+    "run.json",
     "summary.json",
     "train.log",
 }
@@ -108,8 +111,7 @@ def test_what_no_point_can_compose_is_refused_at_the_start(train, home):
 def test_experiments_are_swept(train, home):
     status, _, err = train("-m", "experiment=train,random_walk")
     assert status == 0, err
-    assert files(points(home)["0"]) == WRITTEN
-    assert files(points(home, "random_walk")["1"]) == WRITTEN
+    assert [files(path) for path in points(home).values()] == [WRITTEN] * 2
 
 
 @pytest.mark.slow

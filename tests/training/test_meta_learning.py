@@ -297,15 +297,15 @@ def test_a_resumed_run_goes_on_learning(tmp_path, monkeypatch, changes):
     )
     members = rg.population(config, (0, 1))
     whole = rg.train(members=members, run_dir=tmp_path / "whole")
-    row = session._row
+    row = session.Files.row
 
-    def failing(trackers, progress, step, metrics):
-        row(trackers, progress, step, metrics)
+    def failing(files, step, metrics):
+        row(files, step, metrics)
         if step > 250:
             raise Cut
 
     with monkeypatch.context() as patch:
-        patch.setattr(session, "_row", failing)
+        patch.setattr(session.Files, "row", failing)
         with pytest.raises(Cut):
             rg.train(members=members, run_dir=tmp_path / "cut")
     again = rg.population(rg.replace(config, {"resume": str(tmp_path / "cut")}), (0, 1))

@@ -126,22 +126,22 @@ class Cut(Exception):
 
 def cut_off(members, directory, monkeypatch, after=150):
     """Train and stop once a row later than `after` steps is written."""
-    row = session._row
+    row = session.Files.row
 
-    def failing(trackers, progress, step, metrics):
-        row(trackers, progress, step, metrics)
+    def failing(files, step, metrics):
+        row(files, step, metrics)
         if step > after:
             raise Cut
 
     with monkeypatch.context() as patch:
-        patch.setattr(session, "_row", failing)
+        patch.setattr(session.Files, "row", failing)
         with pytest.raises(Cut):
             rg.train(members=members, run_dir=directory)
-    assert not (directory / "summary.json").exists()
+    assert not any(directory.rglob("summary.json"))
 
 
-def resumed(config, directory, seeds=range(3), **changes):
-    config = rg.replace(config, {"resume": str(directory)} | changes)
+def resumed(config, directory, seeds=range(3), source=None, **changes):
+    config = rg.replace(config, {"resume": str(source or directory)} | changes)
     members = rg.population(config, seeds=seeds)
     return rg.train(members=members, run_dir=directory)
 
@@ -179,26 +179,112 @@ def interrupted(tiny, tmp_path, monkeypatch):
 def test_what_does_not_fit_is_refused(interrupted):
     config, home = interrupted
     before = (home / "metrics.jsonl").read_bytes()
-    with pytest.raises(ConfigError, match=r"has agent\.params\..*bias: floa"):
+    with pytest.raises(ConfigError, match=r"network.hidden=\[8\]: expected \[16\], as"):
         resumed(config, home, **{"network.hidden": (8,)})
-    with pytest.raises(ConfigError, match=r"has agent.target_params.*: float32\["):
-        resumed(config, home, **{"agent.target.polyak": None})
-    with pytest.raises(ConfigError, match=r"the seeds \[0, 1, 2\], got \[1, 2, 3\]"):
-        resumed(config, home, seeds=range(1, 4))
-    with pytest.raises(ConfigError, match="expected a run with checkpoints"):
-        resumed(config, home.parent / "elsewhere")
-    assert (home / "metrics.jsonl").read_bytes() == before
-    (home / "metrics.jsonl").write_bytes(before[:50])
     with pytest.raises(
-        ConfigError, match=r"expected metrics.jsonl with at least \d+ by"
+        ConfigError, match=r"seeds=\[1, 2, 3\]: expected \[0, 1, 2\], as"
+    ):
+        resumed(config, home, seeds=range(1, 4))
+    with pytest.raises(ConfigError, match="elsewhere: expected the folder of a run"):
+        resumed(config, home.parent / "elsewhere")
+    elsewhere = home.parent / "new"
+    with pytest.raises(ConfigError, match=r"has agent\.params\..*bias: floa"):
+        resumed(config, elsewhere, source=home, **{"network.hidden": (8,)})
+    with pytest.raises(ConfigError, match=r"has agent.target_params.*: float32\["):
+        resumed(config, elsewhere, source=home, **{"agent.target.polyak": None})
+    assert (home / "metrics.jsonl").read_bytes() == before
+    assert not any(elsewhere.iterdir())
+    (home / "metrics.jsonl").write_bytes(before[: before.index(b"\n") + 1])
+    with pytest.raises(
+        ConfigError, match=r"metrics.jsonl with \d+ bytes up to step 120, .* got \d+"
     ):
         resumed(config, home)
 
 
-def test_numbers_may_change_on_the_way(interrupted):
+def test_only_its_length_and_what_is_kept_may_change_in_its_own_folder(interrupted):
     config, home = interrupted
-    result = resumed(config, home, **{"optimizer.learning_rate": 0.001})
-    assert result.steps.tolist() == [60, 120, 180, 240]
+    with pytest.raises(
+        ConfigError, match="optimizer.learning_rate=0.001: expected 0.01"
+    ):
+        resumed(config, home, **{"optimizer.learning_rate": 0.001})
+    longer = {
+        "training.total_steps": 300,
+        "checkpoint.keep": 2,
+        "tracking.interval": 30,
+    }
+    result = resumed(config, home, **longer)
+    assert result.steps.tolist() == [60, 120, 150, 180, 210, 240, 270, 300]
+    document = json.loads((home / "config.json").read_text())
+    assert document["config"]["training.total_steps"] == 240
+    (change,) = document["changes"]
+    assert change["step"] == 120
+    # Schedules keep the length that they began with.
+    assert change["values"] == longer | {"training.schedule_steps": 240}
+    how = json.loads((home / "run.json").read_text())
+    assert [again["step"] for again in how["resumes"]] == [120]
+
+
+def test_in_a_new_folder_numbers_may_change(interrupted):
+    config, home = interrupted
+    before = {p: p.read_bytes() for p in home.rglob("*") if p.is_file()}
+    changes = {"optimizer.learning_rate": 0.001, "training.total_steps": 240}
+    result = resumed(config, home.parent / "new", source=home, **changes)
+    assert result.steps.tolist() == [180, 240]
+    assert {p: p.read_bytes() for p in home.rglob("*") if p.is_file()} == before
+    how = json.loads((home.parent / "new" / "run.json").read_text())
+    assert how["from"] == {"run": str(home), "step": 120}
+
+
+def test_a_run_without_a_checkpoint_begins_again(tiny, tmp_path, monkeypatch, caplog):
+    config = tiny({"checkpoint.seconds": None})
+    members = rg.population(config, seeds=range(3))
+    whole = rg.train(members=members, run_dir=tmp_path / "whole")
+    cut_off(members, tmp_path / "run", monkeypatch)
+    again = resumed(config, tmp_path / "run")
+    assert "no checkpoint was saved, so it begins again" in caplog.text
+    files = [tmp_path / name / "metrics.jsonl" for name in ("whole", "run")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert again.status == whole.status == "finished"
+
+
+def test_a_finished_run_is_not_begun_again(tiny, tmp_path):
+    config = tiny()
+    rg.train(members=rg.population(config, seeds=range(3)), run_dir=tmp_path / "run")
+    with pytest.raises(ConfigError, match="has finished and kept its parameters alone"):
+        resumed(config, tmp_path / "run", **{"training.total_steps": 480})
+    assert (tmp_path / "run" / "parameters.npz").exists()
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_population_of_several_configs_goes_on(tiny, tmp_path, monkeypatch):
+    sweep = {"optimizer.learning_rate": [0.01, 0.02], "agent.discount": [0.9, 0.95]}
+
+    def swept(changes):
+        return rg.population(tiny(SAVED | changes), seeds=range(2), sweep=sweep)
+
+    whole = rg.train(members=swept({}), run_dir=tmp_path / "whole")
+    cut_off(swept({}), tmp_path / "cut", monkeypatch)
+    members = swept({"resume": str(tmp_path / "cut")})
+    again = rg.train(members=members, run_dir=tmp_path / "cut")
+    assert again.status == whole.status
+    for point in map(str, range(4)):
+        files = [tmp_path / name / point / "metrics.jsonl" for name in ("whole", "cut")]
+        assert files[0].read_bytes() == files[1].read_bytes()
+        assert len(files[0].read_bytes().splitlines()) == 2 * 4
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "checkpoints", "summary.json"])
+def test_a_folder_that_leads_elsewhere_is_refused(interrupted, name):
+    config, home = interrupted
+    outside = home.parent / "outside"
+    outside.mkdir()
+    (home / name).unlink(missing_ok=True) if name != "checkpoints" else None
+    if name == "checkpoints":
+        (home / name).rename(outside / name)
+    (home / name).symlink_to(outside / name)
+    with pytest.raises(ConfigError, match=f"run/{name}: expected no links in a run's"):
+        resumed(config, home)
+    assert not (outside / "metrics.jsonl").exists()
 
 
 # -------------------------------------------------------------------- host environments

@@ -239,11 +239,12 @@ def test_a_member_that_diverges_is_frozen_counted_and_alone():
         for name, values in result.metrics.items():
             np.testing.assert_array_equal(values[k], fine.metrics[name][k], name)
     assert result.metrics["training/diverged"][:, -1].tolist() == [0, 1, 0]
-    summary = result.summary()
-    assert (summary["status"], summary["diverged"]) == ("diverged", {"1": at})
-    assert fine.summary()["status"] == "finished"
-    assert len(summary["evaluation/rmsve"]["members"]) == 3
-    assert summary["training/diverged"]["mean"]["value"] == pytest.approx(1 / 3)
+    with pytest.raises(ValueError, match=r"members that share a config; points\(\)"):
+        result.summary()
+    summaries = [point.summary() for point in result.points()]
+    assert [s["status"] for s in summaries] == ["finished", "diverged", "finished"]
+    assert summaries[1]["diverged"] == {"0": at}
+    assert fine.status == "finished"
 
 
 def test_a_diverged_member_keeps_its_agent_of_that_step():
@@ -268,7 +269,7 @@ def test_without_the_guard_a_diverging_member_goes_on():
     assert result.diverged_at[1] == -1
     assert np.all(np.isnan(result.params[0]["w"][0, 1:4]))
     assert np.all(np.isfinite(result.params[1]["w"]))
-    assert result.summary()["status"] == "diverged"
+    assert result.status == "diverged"
 
 
 # -------------------------------------------------------------------------- refusals
