@@ -3,12 +3,14 @@
 Everything takes arrays and gives a matplotlib `Figure`, without pyplot's global state.
 """
 
+import io
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from rl_grads import atomic
 from rl_grads.analysis.statistics import interval, iqm, mean
 
 if TYPE_CHECKING:
@@ -384,9 +386,17 @@ def save(figure: "Figure", stem: pathlib.Path) -> tuple[pathlib.Path, pathlib.Pa
     """
     stem.parent.mkdir(parents=True, exist_ok=True)
     png, pdf = (stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "pdf"))
-    figure.savefig(png, dpi=_DPI, metadata={"Software": None})
-    figure.savefig(pdf, metadata={"CreationDate": None})
+    atomic.write_bytes(png, _drawn(figure, dpi=_DPI, metadata={"Software": None}))
+    atomic.write_bytes(
+        pdf, _drawn(figure, format="pdf", metadata={"CreationDate": None})
+    )
     return png, pdf
+
+
+def _drawn(figure: "Figure", **how: Any) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, **how)
+    return file.getvalue()
 
 
 # ----------------------------------------------------------------------------- details

@@ -31,6 +31,7 @@ from rl_grads.config import (
     nearest,
     walk,
 )
+from rl_grads.tracking.files import CannotWrite
 from rl_grads.training.schema import Config
 
 KNOWN = (ConfigError, HydraException, OmegaConfBaseException, yaml.YAMLError)
@@ -60,6 +61,9 @@ def guard(command: str, argv: Sequence[str], call: Callable[[bool], None]) -> in
     except KNOWN as error:
         tell(f"{command}: {explain(error, argv)}", full=before == "1")
         return 2
+    except CannotWrite as error:
+        tell(f"{command}: {error}", full=before == "1")
+        return 1
     except KeyboardInterrupt:
         print(f"{command}: interrupted", file=sys.stderr)
         return 130

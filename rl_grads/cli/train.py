@@ -109,10 +109,11 @@ def _task(
 ) -> None:
     """Train what Hydra composed; raised here, Hydra would add a line of its own."""
     from rl_grads.cli import errors
+    from rl_grads.tracking.files import CannotWrite
 
     try:
         _point(job, asked, composed)
-    except errors.KNOWN as error:
+    except (*errors.KNOWN, CannotWrite) as error:
         failures.append(error)
 
 

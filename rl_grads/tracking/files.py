@@ -8,6 +8,7 @@ or `"-Infinity"` (`float` reads both strings).
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import json
 import math
@@ -16,10 +17,33 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rl_grads import atomic
 from rl_grads.config import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+class CannotWrite(OSError):
+    """A file of a run cannot be written; the text is a message for people."""
+
+
+@contextlib.contextmanager
+def writing(directory: pathlib.Path) -> Iterator[None]:
+    """Errors of the file system that are met in it as `CannotWrite`.
+
+    Args:
+        directory: Named where the error itself names no file.
+    """
+    try:
+        yield
+    except CannotWrite:
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error) or type(error).__name__
+        place = error.filename or directory
+        raise CannotWrite(f"{place}: cannot be written ({reason})") from error
+
 
 Row = dict[str, Any]
 LABELS = ("step", "member", "seed")  # What a row has beside its metrics.
@@ -85,6 +109,7 @@ class MetricsFile:
     """
 
     def __init__(self, path: pathlib.Path, offset: int | None = None):
+        self._path = pathlib.Path(path).absolute()
         self._file = open(path, "wb" if offset is None else "r+b")  # noqa: SIM115
         size = self._file.seek(0, os.SEEK_END)
         if offset is not None and size < offset:
@@ -94,7 +119,14 @@ class MetricsFile:
         self._file.seek(0, os.SEEK_END)
 
     def log(self, rows: Sequence[Row]) -> None:
-        """Append rows (see `make_rows`)."""
+        """Append rows (see `make_rows`).
+
+        Raises:
+            OSError: The disk is full, or the file is not there any more.
+        """
+        if not self._path.exists():
+            gone = "it was removed while the run went on"
+            raise FileNotFoundError(errno.ENOENT, gone, str(self._path))
         self._file.write("".join(f"{_dumps(row)}\n" for row in rows).encode())
         self._file.flush()
 
@@ -186,21 +218,10 @@ def write_json(path: pathlib.Path, value: Any) -> None:
     """Write a document so that readers see the old one or the new one, never a part.
 
     Args:
-        path: The file; the temporary one stands beside it.
+        path: The file.
         value: Mappings, sequences, numbers, text, NumPy values and paths.
     """
-    path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(_dumps(value, indent=2) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
-        raise
+    atomic.write_bytes(path, f"{_dumps(value, indent=2)}\n".encode())
 
 
 def _dumps(value: Any, indent: int | None = None) -> str:

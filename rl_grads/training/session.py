@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import jax
 import numpy as np
 
 from rl_grads.tracking import folder
+from rl_grads.tracking.files import CannotWrite, writing
 from rl_grads.tracking.progress import Progress
 from rl_grads.tracking.tracker import Run, Trackers, open_trackers
 from rl_grads.training import continuing, documents, parameters, run
@@ -32,13 +34,16 @@ def record(setup: Setup, halted: Callable[[], bool]) -> Result:
     """
     plan = run.plan_for(setup.given, setup.members)
     begin = continuing.begin(plan, setup)
-    document = documents.start(setup, begin)
+    with writing(setup.home):
+        document = documents.start(setup, begin)
     try:
         result = _train(setup, plan, begin, halted)
     except BaseException as error:
-        documents.end(setup, document, *_why(error))
+        with contextlib.suppress(OSError):
+            documents.end(setup, document, *_why(error))
         raise
-    documents.end(setup, document, result.status)
+    with writing(setup.home):
+        documents.end(setup, document, result.status)
     return result
 
 
@@ -56,18 +61,22 @@ def _train(
     halted: Callable[[], bool],
 ) -> Result:
     with contextlib.ExitStack() as stack:
-        checkpoints = Checkpoints(setup.home, plan.config.checkpoint.keep)
-        stack.callback(checkpoints.close)
-        trackers = [
-            stack.enter_context(open_trackers(_describe(setup, point), offset=offset))
-            for point, offset in zip(setup.group.points, begin.offsets, strict=True)
-        ]
+        with writing(setup.home):
+            checkpoints = Checkpoints(setup.home, plan.config.checkpoint.keep)
+            stack.callback(checkpoints.close)
+            trackers = [
+                stack.enter_context(open_trackers(_describe(setup, p), offset=offset))
+                for p, offset in zip(setup.group.points, begin.offsets, strict=True)
+            ]
         progress = stack.enter_context(_progress(plan))
         files = Files(plan, setup.group.points, trackers, checkpoints, progress)
         hooks = run.Hooks(files.row, files.save, halted)
         snapshot = begin.snapshot or run.start(plan)
         ended = run.train_from(plan, snapshot, hooks, begin.history)
         return _end(files, ended)
+
+
+_LOG = logging.getLogger(__name__)
 
 
 class Files(NamedTuple):
@@ -83,20 +92,27 @@ class Files(NamedTuple):
         """Log a row of metrics `[members]`, each point its own members."""
         for point, tracker in zip(self.points, self.trackers, strict=True):
             own = list(point.members)
-            tracker.log(step, {name: values[own] for name, values in metrics.items()})
+            part = {name: values[own] for name, values in metrics.items()}
+            with writing(point.directory):
+                tracker.log(step, part)
         self.progress.update(step, metrics)
 
     def save(self, snapshot: run.Snapshot, due: bool) -> None:
         """Save the state where a checkpoint is due."""
-        if due:
+        if not due:
+            return
+        try:
             self.keep(snapshot)
+        except CannotWrite as error:
+            _LOG.warning("no checkpoint at iteration %s: %s", snapshot.iteration, error)
 
     def keep(self, snapshot: run.Snapshot) -> None:
         """Save the state, with every logged row on the disk before it."""
-        offset = sum(tracker.offset() for tracker in self.trackers)
         seeds = tuple(m.seed for m in self.plan.members)
         members = run.state(self.plan, snapshot)
-        self.checkpoints.save(Saved(snapshot.iteration, offset, seeds, members))
+        with writing(self.points[0].directory):
+            offset = sum(tracker.offset() for tracker in self.trackers)
+            self.checkpoints.save(Saved(snapshot.iteration, offset, seeds, members))
 
 
 def _end(files: Files, ended: run.Ended) -> Result:
@@ -109,8 +125,9 @@ def _end(files: Files, ended: run.Ended) -> Result:
     for point, tracker in zip(files.points, files.trackers, strict=True):
         own = np.array(point.members)
         kept = jax.tree.map(lambda x, own=own: x[own], (agent.params, agent.average))
-        parameters.save(point.directory / folder.PARAMETERS, *kept)
-        tracker.finish(result.select(point.members).summary())
+        with writing(point.directory):
+            parameters.save(point.directory / folder.PARAMETERS, *kept)
+            tracker.finish(result.select(point.members).summary())
     if files.plan.config.checkpoint.interval is None:
         files.checkpoints.remove_all()
     return result

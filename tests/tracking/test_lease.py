@@ -94,7 +94,8 @@ def test_one_of_many_that_want_it_at_once_gets_it(tmp_path):
         "import pathlib, sys\n"
         "from rl_grads.tracking.lease import Held, Lease\n"
         "sys.stdin.readline()\n"
-        f"try: held = Lease(pathlib.Path({str(tmp_path)!r})); print('got', flush=True)\n"
+        f"folder = pathlib.Path({str(tmp_path)!r})\n"
+        "try: held = Lease(folder); print('got', flush=True)\n"
         "except Held: print('held', flush=True)\n"
         "sys.stdin.readline()\n"
     )
