@@ -23,6 +23,8 @@ def main(argv: Sequence[str]) -> int:
             call = functools.partial(_main, argv, asked)
             return errors.guard(COMMAND, argv, call)
         except signals.Interrupted as interrupted:
+            if not asked.hint:
+                print(f"{COMMAND}: interrupted", file=sys.stderr)
             return interrupted.args[0]
 
 
@@ -272,9 +274,9 @@ def _show(
     request = Request(Given(None, None), members, origin)
     with asked.noted():
         result = train_all(request, home, asked.asked)
-    if result.halted:
-        steps = int(result.steps[-1]) if len(result.steps) else 0
-        print(f"{COMMAND}: stopped behind step {steps:,}{asked.hint}", file=sys.stderr)
+    if result.halted_at is not None:
+        at = f"stopped at step {result.halted_at:,} of each member"
+        print(f"{COMMAND}: {at}{asked.hint}", file=sys.stderr)
         asked.end()
     summary = result.summary()
     rich.console.Console().print(result_table(summary, _written(home)))

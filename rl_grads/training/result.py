@@ -36,7 +36,8 @@ class Result(NamedTuple):
             if there was none.
         timing: Where the time went.
         device: The device in words.
-        halted: Whether it was asked to stop before its end.
+        halted_at: Environment step per member at which it was asked to stop; None
+            where it came to its end.
     """
 
     members: tuple[Member, ...]
@@ -46,12 +47,12 @@ class Result(NamedTuple):
     diverged_at: tuple[int, ...]
     timing: Timing
     device: str
-    halted: bool = False
+    halted_at: int | None = None
 
     @property
     def status(self) -> str:
         """`interrupted`, `diverged` (a member is) or `finished`."""
-        if self.halted:
+        if self.halted_at is not None:
             return "interrupted"
         return "diverged" if any(at >= 0 for at in self.diverged_at) else "finished"
 
@@ -145,7 +146,7 @@ def join(results: list[Result], order: list[int]) -> Result:
         diverged_at=_ordered([d for r in results for d in r.diverged_at], place),
         timing=Timing(*map(sum, zip(*(r.timing for r in results), strict=True))),
         device=results[0].device,
-        halted=results[-1].halted,
+        halted_at=results[-1].halted_at,
     )
 
 

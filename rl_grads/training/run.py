@@ -324,7 +324,7 @@ def result(plan: Plan, ended: Ended) -> Result:
     columns = {n: [row.metrics.get(n, missing) for row in rows] for n in names}
     params = jax.device_get(evaluated(members.agent))
     diverged_at = np.asarray(members.diverged_at)
-    indices = range(len(plan.members))
+    indices, per = range(len(plan.members)), steps_per_iteration(plan.config)
     return Result(
         members=plan.members,
         steps=np.array([row.step for row in rows], int),
@@ -333,7 +333,7 @@ def result(plan: Plan, ended: Ended) -> Result:
         diverged_at=tuple(int(diverged_at[index]) for index in indices),
         timing=ended.timing,
         device=devices.describe(),
-        halted=ended.halted,
+        halted_at=ended.snapshot.iteration * per if ended.halted else None,
     )
 
 

@@ -128,7 +128,7 @@ def train_all(
     groups = places.lay_out(members, home)
     sources = places.lay_out(members, None if resume is None else pathlib.Path(resume))
     for group, source in zip(groups, sources, strict=True):
-        if not results or not results[-1].halted:
+        if not results or results[-1].halted_at is None:
             own = [members[i] for i in group.members]
             setup = Setup(request.given, own, group, request.origin, source.home)
             order += group.members

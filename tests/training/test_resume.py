@@ -203,9 +203,7 @@ def test_what_does_not_fit_is_refused(interrupted):
 
 def test_only_its_length_and_what_is_kept_may_change_in_its_own_folder(interrupted):
     config, home = interrupted
-    with pytest.raises(
-        ConfigError, match=r"learning_rate=0\.001: expected 0\.01"
-    ):
+    with pytest.raises(ConfigError, match=r"learning_rate=0\.001: expected 0\.01"):
         resumed(config, home, **{"optimizer.learning_rate": 0.001})
     longer = {
         "training.total_steps": 300,
