@@ -150,7 +150,7 @@ def _sensitivity(options: argparse.Namespace) -> Any:
             x=x,
             line=line or metric,
             values=[v for point in alike for v in point.final(metric)],
-            diverged=any(point.summary["status"] == "diverged" for point in alike),
+            diverged=any(point.diverged for point in alike),
         )
         for (x, line), alike in pooled.items()
     ]

@@ -13,6 +13,7 @@ from rl_grads.tracking.files import LABELS, read_rows
 from rl_grads.training import hydra_folder, recorded
 
 _ROWS = folder.ROWS
+_INFINITIES = ("Infinity", "-Infinity")
 _PREFERRED = ("evaluation/return", "evaluation/rmsve")
 
 
@@ -30,15 +31,28 @@ class Point(NamedTuple):
     summary: Mapping[str, Any]
 
     def metrics(self) -> list[str]:
-        """Names of the metrics in the summary."""
-        return [
-            n for n, v in self.summary.items() if isinstance(v, dict) and "iqm" in v
-        ]
+        """Names of the metrics in the summary that have a value for each member."""
+        return [name for name, value in self.summary.items() if _is_final(value)]
+
+    @property
+    def diverged(self) -> bool:
+        """Whether a member has."""
+        return self.summary.get("status") == "diverged"
 
     def final(self, metric: str) -> np.ndarray:
         """The final values of a metric, `[members]`."""
         members = self.summary[metric]["members"]
         return np.array([np.nan if v is None else float(v) for v in members])
+
+
+def _is_final(value: Any) -> bool:
+    members = value.get("members") if isinstance(value, dict) else None
+    numbers = (int, float, type(None))
+    return (
+        isinstance(members, list)
+        and bool(members)
+        and all(isinstance(v, numbers) or v in _INFINITIES for v in members)
+    )
 
 
 def points(directory: pathlib.Path) -> list[Point]:
