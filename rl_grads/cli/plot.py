@@ -171,11 +171,13 @@ def _number(point: Point, key: str) -> float:
 
 
 def _finished(found: Sequence[Point], run: pathlib.Path) -> list[Point]:
-    """The points with a summary; says which have none."""
-    finished = [point for point in found if point.summary]
+    """The points with a summary; says which have none, or a damaged one."""
+    finished = [point for point in found if point.metrics()]
     for point in found:
-        if not point.summary:
-            told = f"rl-grads plot: {point.directory} has not finished, left out"
+        if not point.metrics():
+            exists = (point.directory / "summary.json").exists()
+            reason = "has a damaged summary.json" if exists else "has not finished"
+            told = f"rl-grads plot: {point.directory} {reason}, left out"
             print(told, file=sys.stderr)
     if len(finished) < 2:
         expected = "expected a sweep with two finished points (rl-grads train -m)"

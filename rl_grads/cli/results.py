@@ -23,7 +23,8 @@ class Point(NamedTuple):
     Attributes:
         directory: Its folder.
         settings: Dotted key to value; also the choice of each group, by its name.
-        summary: What `summary.json` holds; empty where the run has not finished.
+        summary: What `summary.json` holds; empty where the run has not finished, or
+            where it is damaged.
     """
 
     directory: pathlib.Path
@@ -64,7 +65,7 @@ def points(directory: pathlib.Path) -> list[Point]:
     if not directory.is_dir():
         hint = nearest(str(directory), recorded.known_runs(directory))
         raise ConfigError(f"{directory}: expected the folder of a run or sweep{hint}")
-    numbered = [p for p in directory.iterdir() if p.name.isdigit()]
+    numbered = [p for p in directory.iterdir() if p.name.isdecimal()]
     places = [directory, *sorted(numbered, key=lambda p: int(p.name))]
     found = [_read(place) for place in places if (place / _ROWS).is_file()]
     if not found:
@@ -91,15 +92,12 @@ def _flat(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _summary(path: pathlib.Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
+    """The document; what is no such document is none."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: expected JSON, but {error}") from None
-    if not isinstance(found, dict):
-        raise ConfigError(f"{path}: expected a JSON mapping")
-    return found
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def choose_metric(asked: str | None, known: list[str], directory: pathlib.Path) -> str:
@@ -108,6 +106,8 @@ def choose_metric(asked: str | None, known: list[str], directory: pathlib.Path) 
     Raises:
         ConfigError: It was not logged; the message names the nearest.
     """
+    if not known:
+        raise ConfigError(f"{directory}: expected a run that has logged a metric")
     if asked is None:
         return next((name for name in _PREFERRED if name in known), known[0])
     if asked not in known:

@@ -143,7 +143,8 @@ class MetricsFile:
 def read_rows(path: pathlib.Path, stop: int | None = None) -> Iterator[list[Row]]:
     """The rows of a metrics file, one list per logged step, nan and infinities back.
 
-    A last line that is not whole, as a killed process leaves it, is no row yet.
+    What a killed process has left at the end and is not whole, a line or the rows of
+    some members, is no row yet.
 
     Args:
         path: The file.
@@ -152,9 +153,12 @@ def read_rows(path: pathlib.Path, stop: int | None = None) -> Iterator[list[Row]
     Raises:
         ConfigError: It cannot be read, or another line is no row.
     """
-    rows = (line.row for line in _lines(path, stop))
+    rows, members = (line.row for line in _lines(path, stop)), 0
     for _, group in itertools.groupby(rows, key=lambda row: row["step"]):
-        yield list(group)
+        of_step = list(group)
+        members = members or len(of_step)
+        if len(of_step) == members:
+            yield of_step
 
 
 def end_of_step(path: pathlib.Path, step: int) -> int:

@@ -1,19 +1,19 @@
-"""Checkpoints: the whole state of a population as one pytree, saved by orbax.
+"""Checkpoints: the whole state of a population, in folders that are whole or not there.
 
-A checkpoint holds the members (without padding), the iteration, the seeds, the byte
-offset of `metrics.jsonl` at that moment, and shape and checksum of every array, so that
-a flipped bit is noticed and a resumed run continues its files exactly.
+`checkpoints/<iteration>/` holds every array of the members (without padding), the
+iteration, the seeds and the bytes of `metrics.jsonl` at that moment (see
+`state_files`). The folder gets its name when everything in it is on the disk. Where a
+checkpoint is damaged the one before it is used.
 """
 
 import contextlib
-import gc
 import logging
+import os
 import pathlib
-import sys
-import textwrap
+import shutil
+import threading
 import time
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple, NoReturn
 
 import jax
@@ -21,6 +21,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from rl_grads.config import ConfigError
+from rl_grads.tracking.files import CannotWrite, writing
+from rl_grads.training import state_files
+from rl_grads.training.state_files import Damaged
+
+_LOG = logging.getLogger(__name__)
+_FOLDER = "checkpoints"
+_PART = 0.03  # Of the time, at most, that saving may take.
 
 
 class Saved(NamedTuple):
@@ -32,106 +39,196 @@ class Saved(NamedTuple):
     members: Any
 
 
+class Due:
+    """When to save next: after some seconds, or later where saving takes long.
+
+    A save that has cost `t` seconds is not repeated before `t / 0.03` seconds.
+
+    Args:
+        seconds: Between two saves; None: never.
+        now: The clock's time at the start, in seconds.
+
+    Example:
+        >>> due = Due(60.0, now=0.0)
+        >>> due(59.0, cost=0.0), due(60.0, cost=0.0)
+        (False, True)
+        >>> due.saved(60.0)
+        >>> due(120.0, cost=3.0), due(160.0, cost=3.0)
+        (False, True)
+    """
+
+    def __init__(self, seconds: float | None, now: float):
+        self._seconds, self._last = seconds, now
+
+    def __call__(self, now: float, cost: float) -> bool:
+        """Whether a save is due.
+
+        Args:
+            now: The clock's time, in seconds.
+            cost: Seconds of processor time that the last save has taken.
+        """
+        if self._seconds is None:
+            return False
+        return now - self._last >= max(self._seconds, cost / _PART)
+
+    def saved(self, now: float) -> None:
+        """Note a save at that time."""
+        self._last = now
+
+
 class Checkpoints:
-    """The checkpoints of one run.
+    """The checkpoints of one run. Nothing is written before the first `save`.
 
     Args:
         directory: The run's directory; they lie in `checkpoints/` below it.
         keep: How many of the newest are kept.
 
     Example:
-        >>> checkpoints = Checkpoints(run_dir)                     # doctest: +SKIP
-        >>> checkpoints.save(Saved(100, 0, (0, 1), members))       # doctest: +SKIP
-        >>> checkpoints.restore(members, (0, 1)).iteration         # doctest: +SKIP
+        >>> import tempfile
+        >>> checkpoints = Checkpoints(pathlib.Path(tempfile.mkdtemp()))
+        >>> members = {"w": jnp.arange(3.0)}
+        >>> checkpoints.save(Saved(100, 0, (0, 1), members))
+        >>> checkpoints.wait()
+        >>> checkpoints.restore(members, (0, 1)).iteration
         100
     """
 
     def __init__(self, directory: pathlib.Path, keep: int = 1):
-        import orbax.checkpoint as ocp
+        self._run = pathlib.Path(directory)
+        self._home, self._keep = self._run.absolute() / _FOLDER, keep
+        self._thread: threading.Thread | None = None
+        self._error: CannotWrite | None = None
+        self.cost = 0.0  # Seconds of processor time that the last save has taken.
 
-        self._ocp = ocp
-        self._home = pathlib.Path(directory)
-        self._manager = ocp.CheckpointManager(
-            self._home.absolute() / "checkpoints",
-            options=ocp.CheckpointManagerOptions(max_to_keep=keep),
-        )
+    # ------------------------------------------------------------------------- writing
 
     def save(self, saved: Saved) -> None:
-        """Save without waiting for the disk; the arrays are copied at once."""
+        """Save without waiting for the disk; the arrays are copied at once.
+
+        Raises:
+            CannotWrite: The save before this one has failed.
+        """
+        began = time.thread_time()
+        self.wait()
         leaves = _host_leaves(saved.members)
-        meta = {
-            "offset": saved.offset,
-            "seeds": list(saved.seeds),
-            "arrays": {name: _describe(leaf) for name, leaf in leaves.items()},
-            "checksums": {name: _checksum(leaf) for name, leaf in leaves.items()},
-        }
-        arguments = self._ocp.args.Composite(
-            members=self._ocp.args.StandardSave(leaves),
-            meta=self._ocp.args.JsonSave(meta),
+        spent = time.thread_time() - began
+        self._thread = threading.Thread(
+            target=self._work, args=(saved, leaves, spent), name="checkpoint"
         )
-        self._manager.save(saved.iteration, args=arguments)
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Wait until the last save is on the disk.
+
+        Raises:
+            CannotWrite: It has failed.
+        """
+        if self._thread is not None:
+            self._thread.join()
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def close(self) -> None:
+        """Wait for the disk, and say what has failed; closing twice is allowed."""
+        try:
+            self.wait()
+        except CannotWrite as error:
+            _LOG.warning("%s", error)
+
+    def remove_all(self) -> None:
+        """Remove every checkpoint, of a run that needs none any more."""
+        self.close()
+        with contextlib.suppress(OSError):
+            shutil.rmtree(self._home)
+
+    def _work(
+        self, saved: Saved, leaves: Mapping[str, np.ndarray], spent: float
+    ) -> None:
+        began, place = time.thread_time(), self._home / str(saved.iteration)
+        try:
+            with writing(place):
+                self._write(saved, leaves, place)
+                self._remove_old()
+        except CannotWrite as error:
+            self._error = error
+        self.cost = spent + time.thread_time() - began
+
+    def _write(
+        self, saved: Saved, leaves: Mapping[str, np.ndarray], place: pathlib.Path
+    ) -> None:
+        """Write a checkpoint beside its place, and put it there when it is whole."""
+        self._home.mkdir(parents=True, exist_ok=True)
+        part = self._home / f".{place.name}.part"
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        try:
+            state_files.write(part, _manifest(saved, leaves), leaves)
+            if place.exists():
+                _remove(place)
+            os.replace(part, place)
+            state_files.sync(self._home)
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
+
+    def _remove_old(self) -> None:
+        for iteration in self.iterations()[: -self._keep]:
+            _remove(self._home / str(iteration))
+
+    # ------------------------------------------------------------------------- reading
 
     def iterations(self) -> list[int]:
         """The iterations of all checkpoints that are kept, in order."""
-        return sorted(self._manager.all_steps())
+        if not self._home.is_dir():
+            return []
+        names = (entry.name for entry in self._home.iterdir() if entry.is_dir())
+        return sorted(int(n) for n in names if n.isascii() and n.isdecimal())
 
     def restore(
-        self, like: Any, seeds: tuple[int, ...], iteration: int | None = None
+        self, like: Any, seeds: tuple[int, ...], before: int | None = None
     ) -> Saved:
-        """A checkpoint.
+        """The newest checkpoint that is intact; says which were passed over and why.
 
         Args:
             like: Members (without padding) of the same structure and shapes.
             seeds: Their seeds.
-            iteration: Which; None: the newest.
+            before: Only those of earlier iterations.
 
         Raises:
-            ConfigError: There is none, it does not fit the config, or it is damaged.
+            ConfigError: There is none that is intact, or it does not fit the config.
         """
-        if iteration is None:
-            iteration = self._manager.latest_step()
-        if iteration is None:
-            self._refuse("expected a run with checkpoints")
-        args = self._ocp.args
-        meta = self._read(iteration, "meta", args.JsonRestore())
-        shapes = _shapes(like)
-        self._check_fit(meta, shapes, seeds)
-        leaves = self._read(iteration, "members", args.StandardRestore(shapes))
-        self._check_intact(meta["checksums"], leaves)
-        members = _rebuild(like, leaves)
-        return Saved(iteration, meta["offset"], seeds, members)
+        reasons: list[str] = []
+        for iteration in reversed(self.iterations()):
+            if before is not None and iteration >= before:
+                continue
+            try:
+                return self._read(iteration, like, seeds)
+            except Damaged as damage:
+                reasons.append(f"{self._run / _FOLDER / str(iteration)}: {damage}")
+                _LOG.warning("%s; it is passed over", reasons[-1])
+        told = f" ({'; '.join(reasons)})" if reasons else ""
+        kind = "an intact checkpoint" if reasons else "a checkpoint"
+        self._refuse(f"expected a run with {kind}{told}")
 
-    def remove_all(self) -> None:
-        """Remove every checkpoint."""
-        self._manager.wait_until_finished()
-        for step in self._manager.all_steps():
-            self._manager.delete(step)
-
-    def close(self) -> None:
-        """Wait for the disk."""
-        self._manager.wait_until_finished()
-        self._manager.close()
-
-    def _read(self, iteration: int, item: str, argument: Any) -> Any:
-        """One item; whatever goes wrong on the way, the checkpoint cannot be used."""
-        args = self._ocp.args.Composite(**{item: argument})
-        try:
-            with _first_error_only():
-                return self._manager.restore(iteration, args=args)[item]
-        except Exception as error:
-            reason = textwrap.shorten(str(error), 80, placeholder=" ...")
-            self._refuse(f"expected an intact checkpoint ({reason})", error)
+    def _read(self, iteration: int, like: Any, seeds: tuple[int, ...]) -> Saved:
+        manifest, leaves = state_files.read(self._home / str(iteration))
+        if manifest.iteration != iteration:
+            raise Damaged(f"it is that of iteration {manifest.iteration}")
+        self._check_fit(manifest, _shapes(like), seeds)
+        return Saved(iteration, manifest.offset, seeds, _rebuild(like, leaves))
 
     def _check_fit(
         self,
-        meta: Mapping[str, Any],
+        manifest: state_files.Manifest,
         shapes: Mapping[str, jax.ShapeDtypeStruct],
         seeds: tuple[int, ...],
     ) -> None:
-        if list(seeds) != meta["seeds"]:
-            self._refuse(f"expected the seeds {meta['seeds']}, got {list(seeds)}")
-        wanted = {name: _describe(shape) for name, shape in shapes.items()}
-        saved = meta["arrays"]
+        if seeds != manifest.seeds:
+            expected = f"expected the seeds {list(manifest.seeds)}, got {list(seeds)}"
+            self._refuse(expected)
+        wanted = {name: state_files.describe(shape) for name, shape in shapes.items()}
+        saved = manifest.arrays
         for name in (*saved, *wanted):
             there, here = saved.get(name), wanted.get(name)
             if there != here:
@@ -140,35 +237,24 @@ class Checkpoints:
                     f"{there or 'nothing'}, this config {here or 'nothing'}"
                 )
 
-    def _check_intact(
-        self, checksums: Mapping[str, int], leaves: Mapping[str, Any]
-    ) -> None:
-        for name, leaf in leaves.items():
-            if _checksum(leaf) != checksums[name]:
-                self._refuse(
-                    f"expected an intact checkpoint, but {name} has changed on the disk"
-                )
-
-    def _refuse(self, expected: str, cause: Exception | None = None) -> NoReturn:
-        raise ConfigError(f"resume={self._home}: {expected}") from cause
+    def _refuse(self, expected: str) -> NoReturn:
+        raise ConfigError(f"resume={self._run}: {expected}")
 
 
-@contextlib.contextmanager
-def _first_error_only() -> Iterator[None]:
-    """Orbax reads many arrays at once; after a failure the others complain as well."""
-    hook, log = sys.unraisablehook, logging.getLogger("asyncio")
-    level = log.level
-    sys.unraisablehook = lambda unraisable: None
-    log.setLevel(logging.CRITICAL)
-    try:
-        yield
-    except Exception:
-        time.sleep(0.2)  # Reads that are still under way end in a closed loop.
-        gc.collect()
-        raise
-    finally:
-        sys.unraisablehook = hook
-        log.setLevel(level)
+def _remove(place: pathlib.Path) -> None:
+    """Remove a checkpoint so that no part of it is taken for one."""
+    gone = place.with_name(f".{place.name}.gone")
+    shutil.rmtree(gone, ignore_errors=True)
+    os.replace(place, gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+# ------------------------------------------------------------------------------- arrays
+
+
+def _manifest(saved: Saved, leaves: Mapping[str, Any]) -> state_files.Manifest:
+    arrays = {name: state_files.describe(leaf) for name, leaf in leaves.items()}
+    return state_files.Manifest(saved.iteration, saved.offset, saved.seeds, arrays)
 
 
 def _is_key(leaf: Any) -> bool:
@@ -185,7 +271,10 @@ def _named(tree: Any) -> dict[str, Any]:
 
 
 def _host_leaves(tree: Any) -> dict[str, np.ndarray]:
-    """Copies of all arrays by their path; PRNG keys as their data."""
+    """Copies of all arrays by their path; PRNG keys as their data.
+
+    Copies, because the next iteration is given the arrays themselves to write into.
+    """
     return {
         name: np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
         for name, leaf in _named(tree).items()
@@ -212,12 +301,3 @@ def _rebuild(like: Any, leaves: Mapping[str, Any]) -> Any:
         for name, leaf in _named(like).items()
     ]
     return jax.tree.unflatten(jax.tree.structure(like), values)
-
-
-def _describe(leaf: Any) -> str:
-    """Type and shape, as `float32[10, 4]`."""
-    return f"{leaf.dtype}{list(leaf.shape)}"
-
-
-def _checksum(leaf: Any) -> int:
-    return zlib.crc32(np.ascontiguousarray(leaf).tobytes())

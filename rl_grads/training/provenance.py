@@ -30,7 +30,6 @@ _LIBRARIES = (
     "gymnasium",
     "gymnax",
     "hydra-core",
-    "orbax-checkpoint",
 )
 _LONGEST_DIFF = 1_000_000  # Characters.
 _GIT_SECONDS = 10

@@ -121,12 +121,11 @@ def _begin(plan: run.Plan, home: pathlib.Path, iteration: int) -> run.Snapshot:
         return run.start(plan)
     checkpoints = Checkpoints(home, plan.config.checkpoint.keep)
     with contextlib.closing(checkpoints):
-        before = [i for i in checkpoints.iterations() if i < iteration]
-        if not before:
+        if not any(i < iteration for i in checkpoints.iterations()):
             return run.start(plan)
         like = jax.eval_shape(lambda: run.without_padding(plan, run.fresh(plan)))
         seeds = tuple(m.seed for m in plan.members)
-        saved = checkpoints.restore(like, seeds, before[-1])
+        saved = checkpoints.restore(like, seeds, before=iteration)
     snapshot = run.restored(saved.iteration, saved.members)
     return snapshot._replace(members=devices.put(plan.layout, saved.members))
 

@@ -41,13 +41,13 @@ class Hooks(NamedTuple):
 
     Attributes:
         row: Called with the environment step and the metrics `[members]` of a row.
-        save: Called behind every row with the snapshot and whether a checkpoint is
-            due by its step.
+        save: Called behind every row with the snapshot, and whether
+            `checkpoint.interval` asks for a checkpoint there.
         halted: Whether somebody has asked to stop; training then ends where it is.
     """
 
     row: Callable[[int, Mapping[str, np.ndarray]], None] = lambda step, metrics: None
-    save: Callable[[Snapshot, bool], None] = lambda snapshot, due: None
+    save: Callable[[Snapshot, bool], None] = lambda snapshot, asked: None
     halted: Callable[[], bool] = lambda: False
 
 

@@ -3,7 +3,16 @@
 from typing import Any
 
 from rl_grads.agents.schema import MLP, QLearning
-from rl_grads.config import at_least, config, group, number, one_of, setting, unit
+from rl_grads.config import (
+    at_least,
+    config,
+    group,
+    number,
+    one_of,
+    positive,
+    setting,
+    unit,
+)
 from rl_grads.envs.schema import Env
 from rl_grads.gradients.diagnostics_schema import Diagnostics
 from rl_grads.gradients.schema import Adam, Gradient
@@ -58,7 +67,16 @@ class Checkpoint:
     """Saved state, from which `resume` continues."""
 
     interval: int | None = setting(
-        None, "environment steps between checkpoints; null: none", at_least(1)
+        None,
+        "environment steps between checkpoints, which a finished run then keeps; "
+        "null: none",
+        at_least(1),
+    )
+    seconds: float | None = number(
+        60.0,
+        "seconds between checkpoints as well, at logged rows, or longer where saving "
+        "would take more than 3 % of the time; null: none",
+        positive,
     )
     keep: int = setting(1, "how many of the newest are kept", at_least(1))
 

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from rl_grads.tracking.files import CannotWrite, writing
 from rl_grads.tracking.progress import Progress
 from rl_grads.tracking.tracker import Run, Trackers, open_trackers
 from rl_grads.training import continuing, documents, parameters, run
-from rl_grads.training.checkpoint import Checkpoints, Saved
+from rl_grads.training.checkpoint import Checkpoints, Due, Saved
 from rl_grads.training.places import Point
 from rl_grads.training.result import Result
 from rl_grads.training.setup import Setup
@@ -69,7 +70,8 @@ def _train(
                 for p, offset in zip(setup.group.points, begin.offsets, strict=True)
             ]
         progress = stack.enter_context(_progress(plan))
-        files = Files(plan, setup.group.points, trackers, checkpoints, progress)
+        due = Due(plan.config.checkpoint.seconds, time.monotonic())
+        files = Files(plan, setup.group.points, trackers, checkpoints, progress, due)
         hooks = run.Hooks(files.row, files.save, halted)
         snapshot = begin.snapshot or run.start(plan)
         ended = run.train_from(plan, snapshot, hooks, begin.history)
@@ -87,6 +89,7 @@ class Files(NamedTuple):
     trackers: Sequence[Trackers]
     checkpoints: Checkpoints
     progress: Progress
+    due: Due
 
     def row(self, step: int, metrics: Mapping[str, np.ndarray]) -> None:
         """Log a row of metrics `[members]`, each point its own members."""
@@ -97,10 +100,12 @@ class Files(NamedTuple):
                 tracker.log(step, part)
         self.progress.update(step, metrics)
 
-    def save(self, snapshot: run.Snapshot, due: bool) -> None:
-        """Save the state where a checkpoint is due."""
-        if not due:
+    def save(self, snapshot: run.Snapshot, asked: bool) -> None:
+        """Save the state where a checkpoint is due, by its step or by the clock."""
+        now = time.monotonic()
+        if not asked and not self.due(now, self.checkpoints.cost):
             return
+        self.due.saved(now)
         try:
             self.keep(snapshot)
         except CannotWrite as error:
@@ -120,6 +125,8 @@ def _end(files: Files, ended: run.Ended) -> Result:
     result = run.result(files.plan, ended)
     if ended.halted:
         files.keep(ended.snapshot)
+        with writing(files.points[0].directory):
+            files.checkpoints.wait()
         return result
     agent = run.without_padding(files.plan, ended.snapshot.members).agent
     for point, tracker in zip(files.points, files.trackers, strict=True):

@@ -1,5 +1,6 @@
 """What lies in a folder may be cut, empty, foreign or missing: one line each."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -124,13 +125,11 @@ def small_disk(tmp_path):
 
 
 def fill(disk: Path):
-    with open(disk / "filler", "wb") as file:
-        try:
-            while True:
-                file.write(b"\0" * 4096)
-                file.flush()
-        except OSError:
-            return
+    descriptor = os.open(disk / "filler", os.O_CREAT | os.O_WRONLY)
+    with contextlib.suppress(OSError):
+        while os.write(descriptor, b"\0" * 4096):
+            pass
+    os.close(descriptor)
 
 
 def test_a_full_disk_leaves_no_part_of_a_picture(command, made, small_disk):
@@ -142,10 +141,7 @@ def test_a_full_disk_leaves_no_part_of_a_picture(command, made, small_disk):
 
 
 def test_a_run_on_a_disk_that_gets_full_stops_with_one_line(train, small_disk):
-    fill(small_disk)
-    (small_disk / "filler").write_bytes(b"\0" * (1 << 19))
-    with open(small_disk / "filler", "ab") as file:
-        file.write(b"\0" * (1 << 18))
+    (small_disk / "filler").write_bytes(b"\0" * (3 << 18))
     place = small_disk / "run"
     argv = (f"hydra.run.dir={place}", "training.total_steps=20000")
     status, _, err = train(*argv, "tracking.interval=4", "checkpoint.interval=null")

@@ -1,0 +1,200 @@
+"""The two files of a checkpoint: all arrays, and the document that tells of them.
+
+`state.npz` holds every array; `manifest.json` what they are, and size and checksum of
+the state; it has a checksum of its own. A flipped bit, a cut file or a missing one is
+noticed.
+"""
+
+import hashlib
+import io
+import json
+import os
+import pathlib
+import zipfile
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+_FORMAT = 1
+_STATE, _MANIFEST = "state.npz", "manifest.json"
+_LARGEST_MANIFEST = 64 << 20  # Bytes.
+
+
+class Damaged(Exception):
+    """A checkpoint cannot be used; the text says why."""
+
+
+class Manifest(NamedTuple):
+    """What a checkpoint is.
+
+    Attributes:
+        iteration: Iterations of training so far.
+        offset: Bytes of all metrics files at that moment.
+        seeds: One per member.
+        arrays: Name of each array to its type and shape, as `float32[10, 4]`.
+    """
+
+    iteration: int
+    offset: int
+    seeds: tuple[int, ...]
+    arrays: dict[str, str]
+
+
+def write(place: pathlib.Path, manifest: Manifest, leaves: Mapping[str, Any]) -> None:
+    """Write a checkpoint into a folder, and have it on the disk.
+
+    Args:
+        place: The folder; it exists.
+        manifest: What it is.
+        leaves: The arrays by their names.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    state = _write_state(place / _STATE, leaves)
+    document = {"format": _FORMAT, **manifest._asdict(), "state": state}
+    document = json.loads(json.dumps(document))
+    whole = {"sha256": _checksum(document), **document}
+    with open(place / _MANIFEST, "wb") as file:
+        file.write(json.dumps(whole, indent=1).encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read(place: pathlib.Path) -> tuple[Manifest, dict[str, np.ndarray]]:
+    """A checkpoint: what it is, and its arrays by their names.
+
+    Args:
+        place: Its folder.
+
+    Raises:
+        Damaged: It is not as it was written, or of another version.
+    """
+    document = _read_manifest(place)
+    _check_file(place / _STATE, document["state"])
+    seeds = tuple(document["seeds"])
+    arrays = document["arrays"]
+    manifest = Manifest(document["iteration"], document["offset"], seeds, arrays)
+    return manifest, _read_state(place / _STATE, arrays)
+
+
+def _write_state(
+    path: pathlib.Path, leaves: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    """Write all arrays; size and checksum of the file.
+
+    Frames are bytes and mostly alike: they are compressed, which for other numbers
+    takes longer than it saves.
+    """
+    with zipfile.ZipFile(path, "w") as archive:
+        for number, leaf in enumerate(leaves.values()):
+            small = leaf.dtype.itemsize == 1
+            kind = zipfile.ZIP_DEFLATED if small else zipfile.ZIP_STORED
+            content = io.BytesIO()
+            np.lib.format.write_array(content, leaf, allow_pickle=False)
+            archive.writestr(f"{number}.npy", content.getbuffer(), kind, 1)
+    sync(path)
+    return _measure(path)
+
+
+def _measure(path: pathlib.Path) -> dict[str, Any]:
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"size": file.tell(), "sha256": digest}
+
+
+def _checksum(document: Mapping[str, Any]) -> str:
+    text = json.dumps(document, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read_manifest(place: pathlib.Path) -> dict[str, Any]:
+    """The document about a checkpoint.
+
+    Raises:
+        Damaged: It is not as it was written, or of another version.
+    """
+    try:
+        with open(place / _MANIFEST, "rb") as file:
+            document = json.loads(file.read(_LARGEST_MANIFEST))
+        checksum = document.pop("sha256")
+    except OSError as error:
+        reason = "it is of an earlier version" if _is_orbax(place) else error.strerror
+        raise Damaged(f"{_MANIFEST}: {reason}") from None
+    except (ValueError, RecursionError, AttributeError, KeyError, TypeError):
+        raise Damaged(f"{_MANIFEST} is damaged") from None
+    if checksum != _checksum(document):
+        raise Damaged(f"{_MANIFEST} has changed on the disk")
+    if document.get("format") != _FORMAT:
+        found = str(document.get("format"))[:20]
+        raise Damaged(f"format {found} is unknown, expected {_FORMAT}")
+    if not _is_whole(document):
+        raise Damaged(f"{_MANIFEST} says something else than a checkpoint's")
+    return document
+
+
+def _is_orbax(place: pathlib.Path) -> bool:
+    """Whether a version before this format has written it."""
+    return (place / "_CHECKPOINT_METADATA").exists()
+
+
+def _is_whole(document: Mapping[str, Any]) -> bool:
+    """Whether all is there, of its kind: a checksum can be made by anybody."""
+    kinds = {"iteration": int, "offset": int, "seeds": list, "arrays": dict}
+    if not all(type(document.get(name)) is kind for name, kind in kinds.items()):
+        return False
+    state = document.get("state")
+    return (
+        isinstance(state, dict)
+        and type(state.get("size")) is int
+        and isinstance(state.get("sha256"), str)
+        and document["offset"] >= 0
+        and all(type(seed) is int for seed in document["seeds"])
+        and all(isinstance(text, str) for text in document["arrays"].values())
+    )
+
+
+def _check_file(path: pathlib.Path, expected: Mapping[str, Any]) -> None:
+    try:
+        found = _measure(path)
+    except OSError as error:
+        raise Damaged(f"{path.name}: {error.strerror}") from None
+    if found["size"] != expected["size"]:
+        told = f"has {found['size']:,} bytes, {expected['size']:,} were written"
+        raise Damaged(f"{path.name} {told}")
+    if found != expected:
+        raise Damaged(f"{path.name} has changed on the disk")
+
+
+def _read_state(path: pathlib.Path, arrays: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """All arrays by their names; they are plain, and nothing is unpickled."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            leaves = [_read_array(archive, number) for number in range(len(arrays))]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise Damaged(f"{path.name} is damaged ({str(error)[:60]})") from None
+    found = dict(zip(arrays, leaves, strict=True))
+    for name, leaf in found.items():
+        if describe(leaf) != arrays[name]:
+            raise Damaged(f"{path.name}: {name} is {describe(leaf)}")
+    return found
+
+
+def _read_array(archive: zipfile.ZipFile, number: int) -> np.ndarray:
+    with archive.open(f"{number}.npy") as entry:
+        return np.lib.format.read_array(entry, allow_pickle=False)
+
+
+def sync(path: pathlib.Path) -> None:
+    """Have a file, or the names in a folder, on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def describe(leaf: Any) -> str:
+    """Type and shape, as `float32[10, 4]`."""
+    return f"{leaf.dtype}{list(leaf.shape)}"
