@@ -65,7 +65,7 @@ def guard(command: str, argv: Sequence[str], call: Callable[[bool], None]) -> in
         tell(f"{command}: {error}", full=before == "1")
         return 1
     except KeyboardInterrupt:
-        print(f"\n{command}: interrupted", file=sys.stderr)
+        print(f"{command}: interrupted", file=sys.stderr)
         return 130
     finally:
         _restore(before)

@@ -110,7 +110,8 @@ class MetricsFile:
 
     def __init__(self, path: pathlib.Path, offset: int | None = None):
         self._path = pathlib.Path(path).absolute()
-        self._file = open(path, "wb" if offset is None else "r+b")  # noqa: SIM115
+        mode = "wb" if offset is None else "r+b"
+        self._file = open(path, mode, buffering=0)  # noqa: SIM115
         size = self._file.seek(0, os.SEEK_END)
         if offset is not None and size < offset:
             self._file.close()
@@ -127,8 +128,16 @@ class MetricsFile:
         if not self._path.exists():
             gone = "it was removed while the run went on"
             raise FileNotFoundError(errno.ENOENT, gone, str(self._path))
-        self._file.write("".join(f"{_dumps(row)}\n" for row in rows).encode())
-        self._file.flush()
+        content = "".join(f"{_dumps(row)}\n" for row in rows).encode()
+        before = self._file.tell()
+        try:
+            written = 0
+            while written < len(content):
+                written += self._file.write(content[written:]) or 0
+        except OSError:
+            with contextlib.suppress(OSError):  # What is there stays whole.
+                self._file.truncate(before)
+            raise
 
     def offset(self) -> int:
         """Bytes written so far, all of them on the disk when this returns."""

@@ -90,6 +90,8 @@ def claimed(directory: pathlib.Path, going_on: bool, overwrite: bool) -> Iterato
         ConfigError: It holds a run, or a living process works in it.
         OSError: It cannot be written.
     """
+    if going_on and not directory.is_dir():
+        raise ConfigError(f"resume={directory}: expected the folder of a run")
     directory.mkdir(parents=True, exist_ok=True)
     lease = _lease(directory)
     try:
@@ -107,6 +109,8 @@ def claimed(directory: pathlib.Path, going_on: bool, overwrite: bool) -> Iterato
         yield
     finally:
         lease.release()
+        with contextlib.suppress(OSError):
+            directory.rmdir()  # Where nothing has been written.
 
 
 def _lease(directory: pathlib.Path) -> Lease:

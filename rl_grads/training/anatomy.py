@@ -242,8 +242,8 @@ def _examine(
 ) -> _Seen:
     """One iteration of ONE member, stopped at an update."""
     training = made.config.training
-    progress = time * (training.num_envs / training.total_steps)
-    made = made._replace(config=configs.anneal(made.config, progress))
+    part = loop.progress(training, time)
+    made = made._replace(config=configs.anneal(made.config, part))
     keys = loop.iteration_keys(member.key, time, training)
     moved, new, _ = loop.collect(made, member, keys)
     moved = loop.store(made, moved, time, new)

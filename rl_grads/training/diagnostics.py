@@ -16,7 +16,7 @@ from rl_grads.replay.memory import Memory
 from rl_grads.replay.priorities import Priority
 from rl_grads.td.transition import Signals, Transition
 from rl_grads.training import health
-from rl_grads.training.loop import MemberState, Parts, transition
+from rl_grads.training.loop import MemberState, Parts, progress, transition
 
 # Folded into a member's key; no iteration has this number.
 _DIAGNOSTICS = 0xFFFFFFFE
@@ -57,9 +57,8 @@ def diagnose(
         member: Its state, with a replay memory.
         time: Steps per environment so far.
     """
-    training = parts.config.training
-    progress = time * (training.num_envs / training.total_steps)
-    parts = parts._replace(config=configs.anneal(parts.config, progress))
+    part = progress(parts.config.training, time)
+    parts = parts._replace(config=configs.anneal(parts.config, part))
     assert parts.size is not None and member.memory is not None
     key = jax.random.fold_in(jax.random.fold_in(member.key, _DIAGNOSTICS), time)
     count = parts.config.diagnostics.examples

@@ -347,13 +347,24 @@ def _update(
 # ------------------------------------------------------------------------- iterations
 
 
+def progress(training: Any, time: jax.Array) -> jax.Array:
+    """The part of all schedules that has passed at `time`; beyond 1 they stay.
+
+    Args:
+        training: The section `training` of a config.
+        time: Steps per environment so far.
+    """
+    steps = training.schedule_steps or training.total_steps
+    return time * (training.num_envs / steps)
+
+
 def iterate(
     parts: Parts, member: MemberState, time: jax.Array
 ) -> tuple[MemberState, Metrics, Finished]:
     """One iteration: collect, store, learn; members that stopped keep their agent."""
     training = parts.config.training
-    progress = time * (training.num_envs / training.total_steps)
-    configure = functools.partial(meta_learning.configure, parts.config, progress)
+    part = progress(training, time)
+    configure = functools.partial(meta_learning.configure, parts.config, part)
     parts = parts._replace(config=configure(member.meta and member.meta.real))
     keys = iteration_keys(member.key, time, training)
     moved, new, finished = collect(parts, member, keys)

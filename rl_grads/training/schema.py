@@ -28,6 +28,12 @@ class Training:
     total_steps: int = setting(
         100_000, "environment steps, over all environments of a member", at_least(1)
     )
+    schedule_steps: int | None = setting(
+        None,
+        "environment steps that schedules take, behind which they stay at their end; "
+        "null: total_steps",
+        at_least(1),
+    )
     total_episodes: int | None = setting(
         None, "stop a member after so many episodes (or at total_steps)", at_least(1)
     )

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 import rl_grads as rg
-from rl_grads.cli import recorded
 from rl_grads.cli.main import COMMANDS
 from rl_grads.config import ConfigError
-from rl_grads.training import engine
+from rl_grads.training import engine, recorded
 from rl_grads.training.anatomy import Which, anatomy
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_compiler")]
@@ -31,7 +30,7 @@ TINY = (
 
 def examined(which):
     """The anatomy, and the loss of one transition at the parameters of the update."""
-    config = recorded.read(RUN)
+    config = recorded.read(RUN).config
     found = anatomy(rg.population(config), RUN, which)
     agent = engine.parts(engine.Given(None, None), config).agent
 

@@ -11,7 +11,7 @@ import pytest
 
 COMMANDS = (
     ("plot", "curves", "runs/one"),
-    ("anatomy", "runs/one", "--step", "46"),
+    ("anatomy", "runs/one", "--step", "42"),
     ("train", "resume=runs/one", "tracking.wandb.mode=disabled"),
 )
 SAVED = ("checkpoint.interval=44", "network=mlp", "network.hidden=[8]")

@@ -30,7 +30,9 @@ def test_without_an_average_there_is_none(tmp_path):
 
 def test_a_file_that_is_none_is_refused(tmp_path):
     path = tmp_path / "p.npz"
-    with pytest.raises(ConfigError, match=r"p\.npz: expected parameters \(No such file"):
+    with pytest.raises(
+        ConfigError, match=r"p\.npz: expected parameters \(No such file"
+    ):
         load(path)
     save(path, PARAMS)
     whole = path.read_bytes()

@@ -87,7 +87,7 @@ def test_padding_changes_nothing_and_is_seen_nowhere(tiny, monkeypatch, tmp_path
     for leaf, other in pairs_of:
         np.testing.assert_allclose(leaf, other, TOLERANCE, TOLERANCE)
     for folder in ("one", "two"):
-        meta = (tmp_path / folder / "checkpoints/120/meta/metadata").read_text()
+        meta = (tmp_path / folder / "checkpoints/120/manifest.json").read_text()
         assert json.loads(meta)["arrays"]["agent.updates"] == "int32[3]"
 
 
