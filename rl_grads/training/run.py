@@ -6,7 +6,7 @@ inside the program.
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -175,22 +175,22 @@ def warm_up_iterations(config: Config) -> int:
     return math.ceil(config.training.warmup_steps / steps_per_iteration(config))
 
 
-def stops(config: Config) -> list[Stop]:
-    """Every stop of a run; the last ends it and evaluates."""
+def stops(config: Config) -> Iterator[Stop]:
+    """Every stop of a run, in order; the last ends it and evaluates."""
     per = steps_per_iteration(config)
-    last = config.training.total_steps // per
+    last, at = config.training.total_steps // per, warm_up_iterations(config)
+    evaluate, save = config.evaluation.interval, config.checkpoint.interval
+    intervals = [n for n in (config.tracking.interval, evaluate, save) if n is not None]
+    while at < last:
+        begun = at * per
+        at = min(last, *(-(-(begun // n + 1) * n // per) for n in intervals))
+        evaluated = at == last or _is_due(evaluate, begun, at * per)
+        yield Stop(at, evaluated, _is_due(save, begun, at * per))
 
-    def every(interval: int | None) -> set[int]:
-        if interval is None:
-            return set()
-        count = last * per // interval
-        return {math.ceil(k * interval / per) for k in range(1, count + 1)}
 
-    evaluate = every(config.evaluation.interval) | {last}
-    save = every(config.checkpoint.interval)
-    first = warm_up_iterations(config)
-    at = sorted(evaluate | save | every(config.tracking.interval))
-    return [Stop(i, i in evaluate, i in save) for i in at if first < i <= last]
+def _is_due(interval: int | None, begin: int, end: int) -> bool:
+    """Whether a multiple of an interval lies in (begin, end]."""
+    return interval is not None and end // interval > begin // interval
 
 
 def without_padding(plan: Plan, members: Any) -> Any:

@@ -32,7 +32,7 @@ def trained(config, seeds):
     """The whole state of the members after training, as arrays by path."""
     the = plan(config, seeds)
     snapshot = run.start(the)
-    last = run.stops(config)[-1].iteration
+    last = list(run.stops(config))[-1].iteration
     snapshot, _ = run.advance(the, snapshot, run.Stop(last, False, False))
     members = run.without_padding(the, snapshot.members)
     leaves, _ = jax.tree_util.tree_flatten_with_path(members)
@@ -179,7 +179,7 @@ def test_configs_that_differ_in_floats_compile_once(tiny):
 def test_old_states_are_given_up(tiny):
     the = plan(tiny(), range(3))
     start = run.start(the)
-    run.advance(the, start, run.stops(the.config)[0])
+    run.advance(the, start, next(run.stops(the.config)))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(start.members))
 
 

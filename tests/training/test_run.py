@@ -1,9 +1,14 @@
 """The host's loop: what happens at which step, and where training ends."""
 
+import itertools
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import rl_grads as rg
 from rl_grads.agents.schema import Linear, Prediction
@@ -54,7 +59,7 @@ def rows_at(**settings):
     }
     base = rg.replace(rg.Config(), {"evaluation.interval": None})
     config = rg.replace(base, {names[k]: v for k, v in settings.items()})
-    stops, per = run.stops(config), run.steps_per_iteration(config)
+    stops, per = list(run.stops(config)), run.steps_per_iteration(config)
     return (
         [s.iteration * per for s in stops],
         [s.iteration * per for s in stops if s.evaluate],
@@ -91,6 +96,51 @@ def rows_at(**settings):
 )
 def test_stops(settings, rows, evaluations, saves):
     assert rows_at(**settings) == (rows, evaluations, saves)
+
+
+def all_stops(config):
+    """Every stop by the definition: the iterations that reach a multiple."""
+    per = run.steps_per_iteration(config)
+    last, first = config.training.total_steps // per, run.warm_up_iterations(config)
+
+    def every(interval):
+        steps = range(interval, last * per + 1, interval) if interval else ()
+        return {math.ceil(step / per) for step in steps}
+
+    evaluate = every(config.evaluation.interval) | {last}
+    save = every(config.checkpoint.interval)
+    at = sorted(evaluate | save | every(config.tracking.interval))
+    return [run.Stop(i, i in evaluate, i in save) for i in at if first < i <= last]
+
+
+counts = st.integers(1, 40)
+maybe = st.none() | counts
+
+
+@given(st.integers(1, 300), counts, counts, counts, maybe, maybe, maybe)
+def test_stops_are_the_multiples_of_the_intervals(
+    total, envs, steps, row, evaluate, save, warmup
+):
+    changes = {
+        "replay": None if warmup is None else Replay(),
+        "training.total_steps": total,
+        "training.num_envs": envs,
+        "training.num_steps": steps,
+        "training.warmup_steps": warmup or 1,
+        "tracking.interval": row,
+        "evaluation.interval": evaluate,
+        "checkpoint.interval": save,
+    }
+    config = rg.replace(rg.Config(), changes)
+    assert list(run.stops(config)) == all_stops(config)
+
+
+def test_a_long_run_does_not_list_its_stops_first():
+    """The list took 9.4 GB at 1e12 steps; the first three take none."""
+    changes = {"training.total_steps": 2**31 - 1, "tracking.interval": 1}
+    stops = run.stops(rg.replace(walk(), changes))
+    first = [stop.iteration for stop in itertools.islice(stops, 3)]
+    assert first == [1, 2, 3]
 
 
 def test_rows_and_evaluations_stand_at_their_steps():
