@@ -60,7 +60,8 @@ class Interval(NamedTuple):
 
     def __str__(self) -> str:
         left, right = "(["[self.low_closed], ")]"[self.high_closed]
-        return f"a number in {left}{self.low:g}, {self.high:g}{right}"
+        low, high = (x if isinstance(x, int) else f"{x:g}" for x in self[:2])
+        return f"a number in {left}{low}, {high}{right}"
 
 
 class OneOf(NamedTuple):
@@ -118,9 +119,36 @@ def at_least(low: float) -> Interval:
     return Interval(low=low, low_closed=True)
 
 
+def between(low: float, high: float) -> Interval:
+    """Numbers from `low` to `high`, both included."""
+    return Interval(low, high, low_closed=True, high_closed=True)
+
+
 def one_of(*names: str) -> OneOf:
     """One of a few names."""
     return OneOf(names)
+
+
+LARGEST_COUNT = 2**31 - 1  # Every count becomes an int32 of the program.
+
+
+def _with_ends(domain: Domain, kinds: set[Any]) -> Domain:
+    """The domain of a field of such types; one of numbers has both its ends."""
+    kinds = kinds - {type(None)}
+    if isinstance(domain, Nothing) and kinds and kinds <= {int, float}:
+        domain = real
+    if isinstance(domain, Interval) and kinds == {int}:
+        return _counts(domain)
+    return domain
+
+
+def _counts(domain: Interval) -> Interval:
+    """An interval whose open ends are those of the program's counts."""
+    if domain.low == -math.inf:
+        domain = domain._replace(low=-LARGEST_COUNT, low_closed=True)
+    if domain.high == math.inf:
+        domain = domain._replace(high=LARGEST_COUNT, high_closed=True)
+    return domain
 
 
 # ------------------------------------------------------------------------ fields
@@ -297,7 +325,7 @@ def fields(cls: type) -> tuple[Field, ...]:
 
 
 def _field(field: dataclasses.Field, hint: Any) -> Field:
-    default = field.default
+    default, kinds = field.default, _parts(hint)
     if field.default_factory is not dataclasses.MISSING:
         default = field.default_factory()
     return Field(
@@ -305,18 +333,23 @@ def _field(field: dataclasses.Field, hint: Any) -> Field:
         type=hint,
         default=default,
         meaning=field.metadata.get("meaning", ""),
-        domain=field.metadata.get("domain", anything),
-        is_leaf=float in _parts(hint),
+        domain=_with_ends(field.metadata.get("domain", anything), kinds),
+        is_leaf=float in kinds,
         is_group=bool(field.metadata.get("group")),
         anneals=field.metadata.get("anneals"),
     )
 
 
 def _parts(hint: Any) -> set[Any]:
-    """Every plain type inside an annotation: `tuple[float, ...] | None` has float."""
-    arguments = typing.get_args(hint)
+    """Every plain type inside an annotation: `tuple[float, ...] | None` has float.
+
+    Of a mapping it is that of the values.
+    """
+    arguments = [a for a in typing.get_args(hint) if a is not ...]
     if not arguments:
         return {hint}
+    if typing.get_origin(hint) is dict:
+        arguments = arguments[1:]
     return set().union(*(_parts(a) for a in arguments))
 
 
@@ -383,19 +416,21 @@ def leaf_paths(value: Any) -> tuple[str, ...]:
     They are the paths that JAX gives them: entries of a tuple go by their index,
     `network.initial_weights.0`, and those of a mapping by name, `env.params.gravity`.
     """
-    return tuple(
-        path
-        for start, field, inner in walk(value)
-        if field.is_leaf
-        for path in _number_paths(start, inner)
-    )
+    return tuple(path for path, _ in leaves(value))
 
 
-def _number_paths(path: str, value: Any) -> list[str]:
-    """The path of a number, those of the numbers in a collection, none for None."""
+def leaves(value: Any) -> Iterator[tuple[str, float]]:
+    """All numbers that are inputs of the program, with their dotted paths."""
+    for path, field, inner in walk(value):
+        if field.is_leaf:
+            yield from _numbers(path, inner)
+
+
+def _numbers(path: str, value: Any) -> list[tuple[str, float]]:
+    """A number with its path, those in a collection, none for None."""
     if isinstance(value, Mapping | tuple | list):
-        return [f"{path}.{key}" for key in _names(value)]
-    return [] if value is None else [path]
+        return [(f"{path}.{key}", _child(value, key)) for key in _names(value)]
+    return [] if value is None else [(path, value)]
 
 
 def get(value: Any, path: str) -> Any:
@@ -534,8 +569,16 @@ def _canonical_value(value: Any, field: Field) -> Any:
     if isinstance(value, bool):
         return value
     if field.is_leaf and isinstance(value, numbers.Real):
-        return float(value)
+        return _float(value)
     return int(value) if isinstance(value, numbers.Integral) else value
+
+
+def _float(value: Any) -> float:
+    """A number as a float; an integer beyond its range is infinite, and refused."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def check(value: Any, prefix: str = "") -> None:
@@ -564,17 +607,41 @@ def _check_group(path: str, field: Field, value: Any) -> None:
         group = schema_group(field)
         fitting = is_config(value) and found.partition("/")[0] in ("", group)
     if not fitting:
-        shown = found or repr(value)
-        raise ConfigError(f"{path}={shown}: expected {describe(field)}")
+        raise ConfigError(f"{path}={found or shown(value)}: expected {describe(field)}")
 
 
 def _check_field(path: str, field: Field, value: Any) -> None:
     if not _fits(value, field.type):
-        raise ConfigError(f"{path}={value!r}: expected {describe(field)}")
+        raise ConfigError(f"{path}={shown(value)}: expected {describe(field)}")
     for item in _items(value):
         if item is not None and item not in field.domain:
-            hint = nearest(str(item), getattr(field.domain, "names", ()))
-            raise ConfigError(f"{path}={item!r}: expected {describe(field)}{hint}")
+            names = getattr(field.domain, "names", ())
+            hint = nearest(item, names) if isinstance(item, str) else ""
+            given = f"{path}={shown(item)}"
+            raise ConfigError(f"{given}: expected {describe(field)}{hint}")
+
+
+def shown(value: Any) -> str:
+    """A value in a message: one line, the middle of a long one left out.
+
+    Example:
+        >>> shown("ab" * 50)
+        "'abababababababababababababababa...bababababababababababababababab'"
+    """
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # Python writes no integer of more than 4300 digits.
+        text = f"{type(value).__name__} of thousands of digits"
+    return shorten(text)
+
+
+def shorten(text: str) -> str:
+    """Text with the middle left out where it is long."""
+    half = _SHOWN // 2
+    return text if len(text) <= 2 * half else f"{text[:half]}...{text[-half:]}"
+
+
+_SHOWN = 64  # Characters of a value in a message.
 
 
 def describe(field: Field) -> str:

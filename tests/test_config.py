@@ -26,6 +26,7 @@ from rl_grads.config import (
     anneal,
     as_pytree,
     at_least,
+    between,
     canonical,
     check,
     config,
@@ -384,12 +385,23 @@ REFUSED = [
     ({"label": 3}, "label=3: expected str or null"),
     ({"flag": 1}, "flag=1: expected bool"),
     ({"flag": "yes"}, "flag='yes': expected bool"),
-    ({"widths": (0,)}, "widths=0: expected a list, each an integer in [1, inf)"),
+    ({"widths": (0,)}, "widths=0: expected a list, each an integer in [1, 2147483647]"),
     ({"widths": (2.5,)}, "widths=(2.5,): expected a list, each an integer"),
-    ({"widths": 8}, "widths=8: expected a list, each an integer in [1, inf)"),
+    ({"widths": 8}, "widths=8: expected a list, each an integer in [1, 2147483647]"),
     ({"inner": Inner(rate=0)}, "inner.rate=0.0: expected a number in (0, inf)"),
-    ({"inner": Inner(size=0)}, "inner.size=0: expected an integer in [1, inf)"),
-    ({"inner": Inner(size=2.0)}, "inner.size=2.0: expected an integer in [1, inf)"),
+    ({"inner": Inner(size=0)}, "inner.size=0: expected an integer in [1, 2147483647]"),
+    (
+        {"inner": Inner(size=2.0)},
+        "inner.size=2.0: expected an integer in [1, 2147483647]",
+    ),
+    ({"inner": Inner(size=2**31)}, "inner.size=2147483648: expected an integer in [1"),
+    ({"inner": Inner(size=10**400)}, "00...00"),
+    ({"inner": Inner(size=10**5000)}, "inner.size=int of thousands of digits: expe"),
+    ({"inner": Inner(rate=10**400)}, "inner.rate=inf: expected a number in (0, inf)"),
+    ({"inner": Inner(rate=-(10**400))}, "inner.rate=-inf: expected a number in (0"),
+    ({"widths": (2**31,)}, "widths=2147483648: expected a list, each an integer"),
+    ({"name": "a" * 999}, f"name='{'a' * 31}...{'a' * 31}': expected one of alpha"),
+    ({"label": ["a"] * 999}, "'a'): expected str or null"),
     ({"inner": Inner(size=True)}, "inner.size=True: expected an integer"),
     ({"inner": None}, "inner=None: expected a config Inner"),
     ({"inner": "small"}, "inner='small': expected a config Inner"),
@@ -455,6 +467,47 @@ def test_domains(domain, inside, outside):
     assert [x for x in inside if x not in domain] == []
     assert [x for x in outside if x in domain] == []
     assert True not in domain
+
+
+def test_whole_numbers_end_where_the_counts_of_the_program_do():
+    @config
+    class Counts:
+        free: int = setting(0, "no domain")
+        many: tuple[int, ...] = setting((1,), "half a domain", at_least(1))
+        seed: int = setting(0, "both ends are its own", between(0, 2**32 - 1))
+        word: str | int = setting(0, "not only a number")
+
+    words = {f.name: describe(f) for f in fields(Counts)}
+    assert words["free"] == "an integer in [-2147483647, 2147483647]"
+    assert words["many"] == "a list, each an integer in [1, 2147483647]"
+    assert words["seed"] == "an integer in [0, 4294967295]"
+    assert words["word"] == "str | int"
+    assert canonical(Counts(many=(2**31 - 1,), seed=2**32 - 1)).seed == 4294967295
+
+
+def test_a_bare_number_has_ends_too():
+    @config
+    class Bare:
+        free: float = setting(0.0, "no domain")
+        table: dict[str, float] = setting({}, "no domain")
+
+    for change in ({"free": math.inf}, {"free": math.nan}, {"table": {"a": math.inf}}):
+        with pytest.raises(ConfigError, match=r"a number in \(-inf, inf\)"):
+            canonical(Bare(**change))
+
+
+@pytest.mark.parametrize(
+    "cls", [Config, *SCHEMAS.values()], ids=lambda cls: cls.__name__
+)
+def test_every_number_has_both_ends(cls):
+    declared = [field for _, field, _ in walk(cls())]
+    floats = [f for f in declared if f.is_leaf]
+    counts = [f for f in declared if "an integer" in describe(f)]
+    wrong = (-math.inf, math.inf, math.nan)
+    assert [f.name for f in floats for x in wrong if x in f.domain] == []
+    assert [f.name for f in counts for x in (-(2**31), 2**32) if x in f.domain] == []
+    described = {f.name for f in (*floats, *counts)}
+    assert all(f.name in described for f in declared if type(f.default) in (int, float))
 
 
 def test_domains_in_words():

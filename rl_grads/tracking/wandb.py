@@ -25,7 +25,7 @@ def has_credentials() -> bool:
     keys = ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE")
     if any(os.environ.get(key) for key in keys):
         return True
-    url = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+    url = os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai"
     files = [os.environ.get("NETRC"), "~/.netrc", "~/_netrc"]
     host = urllib.parse.urlsplit(url).hostname or url
     return any(host in _netrc_hosts(file) for file in files if file)

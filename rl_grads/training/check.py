@@ -9,6 +9,7 @@ from rl_grads.envs.environment import Environment
 from rl_grads.replay import priorities
 from rl_grads.training import health, meta_check, td_gradient_check, trace_check
 from rl_grads.training.engine import Given, make_agent
+from rl_grads.training.population import check_precision, check_seeds
 from rl_grads.training.schema import Config
 
 # Built-in losses and the agents whose networks have the outputs that they read.
@@ -25,6 +26,8 @@ def check(config: Config, given: Given) -> None:
     Raises:
         ConfigError: Names the key, its value and what was expected.
     """
+    check_seeds(config)
+    check_precision(config)
     _check_lengths(config)
     _check_target(config)
     _check_loss(config)

@@ -38,8 +38,13 @@ def count() -> int:
 def use_cache() -> None:
     """Keep compiled programs on disk, unless the user has chosen a place already."""
     if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
-        home = os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")
-        directory = pathlib.Path(home) / "rl_grads" / "compiled"
+        directory = cache_home() / "rl_grads" / "compiled"
         jax.config.update("jax_compilation_cache_dir", str(directory))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def cache_home() -> pathlib.Path:
+    """Where programs keep caches: XDG_CACHE_HOME, which counts where it is absolute."""
+    home = pathlib.Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return home if home.is_absolute() else pathlib.Path.home() / ".cache"

@@ -6,6 +6,7 @@ structure (`population_key`) train in one compiled program.
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,7 +15,13 @@ import numpy as np
 
 from rl_grads import config as configs
 from rl_grads.tracking.schema import Tracking
-from rl_grads.training.schema import Checkpoint, Config, RunSection
+from rl_grads.training.schema import (
+    LARGEST_SEED,
+    MOST_MEMBERS,
+    Checkpoint,
+    Config,
+    RunSection,
+)
 
 
 class Member(NamedTuple):
@@ -51,25 +58,41 @@ def population(
         [(0, 0.1), (1, 0.1), (0, 0.01), (1, 0.01)]
     """
     sweep = dict(sweep or {})
-    if seeds is None:
-        seeds = range(config.seed, config.seed + config.seeds)
-    seeds = _distinct(seeds)
     points = [
         configs.canonical(
             configs.replace(config, dict(zip(sweep, values, strict=True)))
         )
         for values in itertools.product(*sweep.values())
     ]
+    if seeds is None:
+        check_seeds(config)
+        seeds = range(config.seed, config.seed + config.seeds)
+    seeds = _distinct(seeds)
     return tuple(Member(point, seed) for point in points for seed in seeds)
 
 
+def check_seeds(config: Config) -> None:
+    """Refuse seeds of which the last one is none.
+
+    Raises:
+        ConfigError: Names `seed` and the last value that it may have.
+    """
+    last = LARGEST_SEED - (config.seeds - 1)
+    if config.seed > last:
+        expected = f"at most {last} where seeds={config.seeds}: seeds end at 2^32 - 1"
+        raise configs.ConfigError(f"seed={config.seed}: expected {expected}")
+
+
 def _distinct(seeds: Iterable[int]) -> tuple[int, ...]:
-    seeds = tuple(int(s) for s in seeds)
-    fitting = all(0 <= s < 2**32 for s in seeds)
-    if not seeds or len(set(seeds)) < len(seeds) or not fitting:
-        raise configs.ConfigError(
-            f"seeds={list(seeds)}: expected one or more different integers in [0, 2^32)"
-        )
+    """Seeds as they were given."""
+    seeds = tuple(int(s) for s in itertools.islice(seeds, MOST_MEMBERS + 1))
+    wrong = next((s for s in seeds if not 0 <= s <= LARGEST_SEED), None)
+    if wrong is not None:
+        expected = f"expected integers in [0, {LARGEST_SEED}]"
+        raise configs.ConfigError(f"seeds={configs.shown(wrong)}: {expected}")
+    if not seeds or len(set(seeds)) < len(seeds) or len(seeds) > MOST_MEMBERS:
+        expected = f"expected 1 to {MOST_MEMBERS} different integers"
+        raise configs.ConfigError(f"seeds={configs.shown(list(seeds))}: {expected}")
     return seeds
 
 
@@ -102,11 +125,33 @@ def split(members: Sequence[Member]) -> list[list[int]]:
     return list(groups.values())
 
 
+def check_precision(config: Config) -> None:
+    """Refuse numbers that the program would take for zero or infinity.
+
+    Raises:
+        ConfigError: Names the number and what the precision can hold.
+    """
+    limits = np.finfo(config.precision)
+    low, high = float(limits.smallest_normal), float(limits.max)
+    for path, value in configs.leaves(config):
+        if value != 0 and math.isfinite(value) and not low <= abs(value) <= high:
+            raise configs.ConfigError(
+                f"{path}={value!r}: expected 0 or a size from {low:.2g} to {high:.2g}, "
+                f"which precision={config.precision} can hold"
+            )
+
+
 def stack(members: Sequence[Member]) -> Config:
-    """The members' configs as one config whose leaves have a leading member axis."""
+    """The members' configs as one config whose leaves have a leading member axis.
+
+    Raises:
+        ConfigError: A number is beyond the precision, see `check_precision`.
+    """
     configs.as_pytree()
     dtype = np.dtype(members[0].config.precision)
     unique = {id(m.config): program_part(m.config) for m in members}
+    for config in unique.values():
+        check_precision(config)
     place = {key: index for index, key in enumerate(unique)}
     which = np.array([place[id(m.config)] for m in members])
     return jax.tree.map(

@@ -5,6 +5,7 @@ from typing import Any
 from rl_grads.agents.schema import MLP, QLearning
 from rl_grads.config import (
     at_least,
+    between,
     config,
     group,
     number,
@@ -19,6 +20,9 @@ from rl_grads.gradients.schema import Adam, Gradient
 from rl_grads.meta.schema import Meta
 from rl_grads.replay.schema import Replay
 from rl_grads.tracking.schema import Tracking
+
+LARGEST_SEED = 2**32 - 1  # A seed is a uint32 of the program.
+MOST_MEMBERS = 2**20  # Each one is a row of every file and line of a table.
 
 
 @config
@@ -101,8 +105,10 @@ class RunSection:
 class Config:
     """Everything that a run depends on."""
 
-    seed: int = setting(0, "first seed", at_least(0))
-    seeds: int = setting(1, "members, one per seed from `seed` on", at_least(1))
+    seed: int = setting(0, "first seed", between(0, LARGEST_SEED))
+    seeds: int = setting(
+        1, "members, one per seed from `seed` on", between(1, MOST_MEMBERS)
+    )
     precision: str = setting("float32", "of all numbers", one_of("float32", "float64"))
     resume: str | None = setting(None, "run directory to continue, or auto")
     agent: Any = group(QLearning, "the agent")

@@ -56,7 +56,7 @@ def test_rows_by_hand(page):
     assert found["training.num_envs"][:3] == [
         "integer",
         "`1` → `10`",
-        "an integer in [1, inf)",
+        "an integer in [1, 2147483647]",
     ]
     assert found["agent.target.polyak"] == [
         "number",

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from rl_grads.training import compilation
+
 PROGRAM = """
 import collections, json, sys
 import jax
@@ -38,6 +40,22 @@ def start(home, env):
         text=True,
     )
     return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("value", [None, "", "caches", "./caches"])
+def test_a_cache_home_that_is_no_absolute_path_is_not_the_working_directory(
+    monkeypatch, tmp_path, value
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", value or "")
+    if value is None:
+        monkeypatch.delenv("XDG_CACHE_HOME")
+    assert compilation.cache_home() == tmp_path / ".cache"
+
+
+def test_the_cache_home_of_the_user(monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere/caches")
+    assert str(compilation.cache_home()) == "/somewhere/caches"
 
 
 @pytest.mark.slow

@@ -237,8 +237,8 @@ def test_the_outer_discount_is_held_fixed():
         ({"estimator": "reptile"}, "meta.estimator=reptile: expected one that can"),
         ({"estimator": "implicit"}, "meta.estimator=implicit: expected another"),
         ({"steps": 3}, "meta.steps=3: expected a divisor of training.updates_per_iter"),
-        ({"steps": -1}, "meta.steps=-1: expected an integer in [1, inf)"),
-        ({"window": 0}, "meta.window=0: expected an integer in [1, inf)"),
+        ({"steps": -1}, "meta.steps=-1: expected an integer in [1, 2147483647]"),
+        ({"window": 0}, "meta.window=0: expected an integer in [1, 2147483647]"),
         ({"optimizer": Replay()}, "meta.optimizer=replay/buffer: expected one of"),
     ],
 )

@@ -13,6 +13,7 @@ from rl_grads.agents.schema import Linear
 from rl_grads.config import ConfigError
 from rl_grads.replay import buffer
 from rl_grads.training import compilation, devices, loop, population, run
+from rl_grads.training.check import check
 from rl_grads.training.engine import Given
 
 # Floats of a solo run and of a population are summed in another order.
@@ -194,10 +195,81 @@ def test_seeds_vary_fastest():
     assert all(type(discount) is float for _, discount in found)
 
 
-@pytest.mark.parametrize("seeds", [[], [1, 2, 1], [-1], [2**32]])
-def test_seeds_are_different_integers_of_32_bits(seeds):
-    with pytest.raises(ConfigError, match=r"seeds=\[.*\]: expected one or more differ"):
+@pytest.mark.parametrize("seeds", [[], [1, 2, 1], range(2**20 + 1)])
+def test_seeds_are_different_and_not_too_many(seeds):
+    expected = r"^seeds=\[.{0,65}\]: expected 1 to 1048576 different integers$"
+    with pytest.raises(ConfigError, match=expected):
         rg.population(rg.Config(), seeds=seeds)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 10**400])
+def test_seeds_are_integers_of_32_bits(seed):
+    with pytest.raises(
+        ConfigError, match=r"^seeds=-?\d.*: expected integers in \[0, 42"
+    ):
+        rg.population(rg.Config(), seeds=[3, seed])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"seeds": 10**12}, "seeds=1000000000000: expected an integer in [1, 1048576]"),
+        ({"seed": 2**32}, "seed=4294967296: expected an integer in [0, 4294967295]"),
+        (
+            {"seed": 4294967290, "seeds": 200000},
+            "seed=4294967290: expected at most 4294767296 where seeds=200000: "
+            "seeds end at 2^32 - 1",
+        ),
+    ],
+)
+def test_seeds_of_a_config_are_refused_before_they_are_listed(settings, message):
+    config = rg.replace(rg.Config(), settings)
+    with pytest.raises(ConfigError) as caught:
+        rg.population(config)
+    assert str(caught.value) == message
+
+
+def test_the_last_seed():
+    members = rg.population(rg.Config(seed=2**32 - 2, seeds=2))
+    assert [m.seed for m in members] == [4294967294, 4294967295]
+    with pytest.raises(ConfigError, match="seed=4294967294: expected at most 42949672"):
+        rg.population(rg.Config(seed=2**32 - 2, seeds=3))
+
+
+BEYOND = [
+    ("float32", 1e39),
+    ("float32", 3.5e38),
+    ("float32", 1e-50),
+    ("float32", 1e-38),
+    ("float64", 5e-324),
+]
+
+
+@pytest.mark.parametrize(("precision", "value"), BEYOND)
+def test_numbers_that_the_precision_cannot_hold_are_refused(precision, value):
+    config = rg.Config(precision=precision)
+    sweep = {"optimizer.learning_rate": [0.1, value]}
+    with pytest.raises(ConfigError) as caught:
+        population.stack(rg.population(config, sweep=sweep))
+    message = str(caught.value)
+    assert message.startswith(f"optimizer.learning_rate={value!r}: expected 0 or a siz")
+    assert message.endswith(f", which precision={precision} can hold")
+
+
+@pytest.mark.parametrize(("precision", "value"), BEYOND[:-1])
+def test_the_door_names_a_number_that_the_precision_cannot_hold(precision, value):
+    table = {"+Dense_0": value}
+    config = rg.replace(rg.Config(), {"optimizer.layer_factors": table})
+    with pytest.raises(ConfigError, match=r"^optimizer\.layer_factors\.\+Dense_0="):
+        check(config, Given(None, None))
+    population.check_precision(rg.replace(config, {"precision": "float64"}))
+
+
+@pytest.mark.parametrize("value", [0.0, 1.2e-38, 3.4e38])
+def test_numbers_that_the_precision_holds(value):
+    config = rg.replace(rg.Config(), {"optimizer.learning_rate": value})
+    (number,) = population.stack(rg.population(config)).optimizer.learning_rate
+    assert number == np.float32(value)
 
 
 def test_a_swept_value_outside_its_domain_is_refused():
