@@ -116,22 +116,30 @@ def _check_reach(parts: loop.Parts) -> None:
 
     member, new = jax.eval_shape(pose, jax.random.key(0))
     configure = functools.partial(meta_learning.configure, config, 0.5)
-    steps = config.meta.steps
+    lead = (config.meta.steps, _batch_size(config))
     the = meta_learning.Training(parts.agent, config, configure, loop.transition)
     task = Task(
         eta=member.meta.real,
         state=member.agent,
-        batches=Batch(_shapes(new, (steps, 1)), ratio=_ratio(member, steps)),
-        data=Batch(_shapes(new, (1,))),
+        batches=Batch(_shapes(new, lead), ratio=_ratio(member, lead)),
+        data=Batch(_shapes(new, lead[1:])),
     )
     check_reach(meta_learning.make_problem(the), task)
 
 
-def _ratio(member: loop.MemberState, steps: int) -> Any:
+def _batch_size(config: Any) -> int:
+    """Transitions of an update: agents in order of time want whole steps."""
+    training = config.training
+    if config.replay is None:
+        return training.num_envs * training.num_steps
+    return training.batch_size
+
+
+def _ratio(member: loop.MemberState, lead: tuple[int, ...]) -> Any:
     """The shape of what a prioritised memory says of its draws; else None."""
     if member.memory is None or member.memory.priorities is None:
         return None
-    return jax.ShapeDtypeStruct((steps, 1), jnp.float32)
+    return jax.ShapeDtypeStruct(lead, jnp.float32)
 
 
 def _shapes(new: Any, lead: tuple[int, ...]) -> Any:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import rl_grads as rg
-from rl_grads.agents.schema import Linear, Prediction
+from rl_grads.agents.schema import Linear, NStepTD, Prediction, TDLambda
 from rl_grads.config import ConfigError
 from rl_grads.gradients.schema import SGD, Adam
 from rl_grads.meta import learned, online
@@ -277,6 +277,15 @@ def test_a_further_batch_needs_a_memory():
 def test_what_fits_passes_the_door():
     check(walk(learn=("agent.discount", RATE), steps=2), Given(None, None))
     check(walk(ONLINE, learn=(RATE,)), Given(None, None))
+
+
+@pytest.mark.parametrize("agent", [NStepTD(n_step=2), TDLambda()])
+@pytest.mark.parametrize("sizes", [(1, 1), (2, 1), (1, 3), (2, 3)])
+def test_the_door_shows_agents_in_order_of_time_whole_steps(agent, sizes):
+    shape = {"training.num_envs": sizes[0], "training.num_steps": sizes[1]}
+    agent = rg.replace(agent, {"discount": 0.9})
+    config = walk(ONLINE | shape | {"agent": agent}, learn=("agent.discount",))
+    check(config, Given(None, None))
 
 
 # --------------------------------------------------------------------------- resuming
