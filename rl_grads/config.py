@@ -613,11 +613,11 @@ def _check_group(path: str, field: Field, value: Any) -> None:
 def _check_field(path: str, field: Field, value: Any) -> None:
     if not _fits(value, field.type):
         raise ConfigError(f"{path}={shown(value)}: expected {describe(field)}")
-    for item in _items(value):
+    for inner, item in _items(path, value):
         if item is not None and item not in field.domain:
             names = getattr(field.domain, "names", ())
             hint = nearest(item, names) if isinstance(item, str) else ""
-            given = f"{path}={shown(item)}"
+            given = f"{inner}={shown(item)}"
             raise ConfigError(f"{given}: expected {describe(field)}{hint}")
 
 
@@ -635,13 +635,10 @@ def shown(value: Any) -> str:
     return shorten(text)
 
 
-def shorten(text: str) -> str:
-    """Text with the middle left out where it is long."""
-    half = _SHOWN // 2
-    return text if len(text) <= 2 * half else f"{text[:half]}...{text[-half:]}"
-
-
-_SHOWN = 64  # Characters of a value in a message.
+def shorten(text: str, length: int = 64) -> str:
+    """Text with the middle left out where it is longer than so many characters."""
+    half = length // 2
+    return text if len(text) <= length else f"{text[:half]}...{text[-half:]}"
 
 
 def describe(field: Field) -> str:
@@ -683,10 +680,12 @@ def type_name(hint: Any) -> str:
     return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
 
 
-def _items(value: Any) -> Iterable[Any]:
+def _items(path: str, value: Any) -> list[tuple[str, Any]]:
+    """What a value holds, each with the path that a message gives it."""
     if isinstance(value, Mapping):
-        return value.values()
-    return value if isinstance(value, list | tuple) else (value,)
+        return [(f"{path}.{key}", item) for key, item in value.items()]
+    items = value if isinstance(value, list | tuple) else (value,)
+    return [(path, item) for item in items]
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -698,7 +697,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is not None:
         return isinstance(value, origin) and all(
             _fits(v, arguments[-1] if origin is dict else arguments[0])
-            for v in _items(value)
+            for _, v in _items("", value)
         )
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)

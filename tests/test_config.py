@@ -380,7 +380,7 @@ REFUSED = [
     ({"weights": (1.0, -2.0)}, "weights=-2.0: expected a list, each a number in "),
     ({"weights": 1.0}, "weights=1.0: expected a list, each a number in [0, inf) or"),
     ({"table": {"g": "x"}}, "table={'g': 'x'}: expected a number"),
-    ({"table": {"g": math.nan}}, "table=nan: expected a number"),
+    ({"table": {"g": math.nan}}, "table.g=nan: expected a number"),
     ({"name": "alpa"}, "one of alpha, beta, a; did you mean 'alpha'?"),
     ({"label": 3}, "label=3: expected str or null"),
     ({"flag": 1}, "flag=1: expected bool"),

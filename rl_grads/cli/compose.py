@@ -1,6 +1,7 @@
 """Hydra's side of the command line: schemas in, a checked config out."""
 
 import contextlib
+import os
 import pathlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -14,13 +15,25 @@ from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import SearchPathException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import (
+    HydraException,
+    OverrideParseException,
+    SearchPathException,
+)
 from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 import rl_grads.training.schema as schema
-from rl_grads.cli.errors import KNOWN, no_such_key
-from rl_grads.config import SCHEMAS, ConfigError, canonical, fields, is_config_class
+from rl_grads.cli.errors import KNOWN, no_such_key, not_accepted
+from rl_grads.config import (
+    SCHEMAS,
+    ConfigError,
+    canonical,
+    fields,
+    is_config_class,
+    shorten,
+)
 
 GROUPS = ("agent", "network", "env", "optimizer", "replay")
 _NAME = "train"
@@ -129,15 +142,44 @@ def read(argv: Sequence[str]) -> Request:
     """Parse a command line as Hydra will.
 
     Raises:
-        ConfigError: A flag is unknown.
+        ConfigError: A flag is unknown, or a value is of a kind that Hydra trips over.
     """
     parser = get_args_parser()
     parser.error = _refuse_flag
     flags = parser.parse_intermixed_args(list(argv))
+    for override in flags.overrides:
+        _check_kind(override)
     options = [a for a in argv if a not in flags.overrides]
     multirun = flags.multirun or "hydra.mode=MULTIRUN" in flags.overrides
     shows = (flags.cfg, flags.info, flags.hydra_help, flags.shell_completion)
     return Request([*options, *flags.overrides], flags, multirun, not any(shows))
+
+
+def _check_kind(argument: str) -> None:
+    """Refuse a number of thousands of digits, and a choice that is not a name."""
+    given = shorten(argument)
+    try:
+        override = OverridesParser.create().parse_override(argument)
+    except ValueError as error:  # Python reads no integer of more than 4300 digits.
+        raise ConfigError(f"{given}: expected a shorter number") from error
+    except HydraException as error:
+        raise OverrideParseException(argument, str(error)) from error
+    group = override.key_or_group
+    if not group:
+        raise ConfigError(f"{given}: expected KEY=VALUE")
+    if group in (*GROUPS, "experiment") or "/" in group:
+        value: Any = override.value()
+        _check_names(given, getattr(value, "list", value))  # That of a sweep.
+
+
+def _check_names(given: str, value: Any) -> None:
+    """Refuse what cannot be the name of a choice, or a list of names."""
+    wrong = int | float | list
+    if isinstance(value, list):
+        wrong |= None
+    names = value if isinstance(value, list) else [value]
+    if any(isinstance(name, wrong) for name in names):
+        raise ConfigError(f"{given}: expected the name of one of its choices")
 
 
 def _refuse_flag(message: str) -> NoReturn:
@@ -164,10 +206,8 @@ def composer(request: Request) -> Iterator[Compose]:
             composed = main.compose_config(name, list(overrides), mode)
         except KNOWN:
             raise
-        except AssertionError as error:  # What OmegaConf makes of a key below null.
-            raise ConfigError(_below_null(overrides)) from error
-        except ValueError as error:  # What Hydra makes of a wrong defaults list.
-            raise ConfigError(str(error)) from error
+        except (AssertionError, OverflowError, OSError, ValueError) as error:
+            raise ConfigError(_in_words(error, overrides)) from error
         HydraConfig.instance().set_config(composed)
         return composed
 
@@ -177,9 +217,19 @@ def composer(request: Request) -> Iterator[Compose]:
         GlobalHydra.instance().clear()
 
 
-def _below_null(overrides: Sequence[str]) -> str:
-    given = " ".join(o for o in overrides if o.startswith("replay."))
-    return f"{given}: expected no key below replay, which is null"
+def _in_words(error: Exception, overrides: Sequence[str]) -> str:
+    """What Hydra and OmegaConf mean by an error that is none of theirs."""
+    if isinstance(error, AssertionError):
+        given = " ".join(o for o in overrides if o.startswith("replay."))
+        return f"{given}: expected no key below replay, which is null"
+    if isinstance(error, OverflowError):
+        key = str(error).partition("full_key: ")[2].partition("\n")[0]
+        return not_accepted(key, overrides)  # An integer that no float holds.
+    if isinstance(error, OSError):
+        name = pathlib.Path(str(error.filename)).stem
+        given = shorten(next((o for o in overrides if o.endswith(name)), name))
+        return f"{given}: expected the name of a config ({error.strerror})"
+    return str(error)  # A wrong defaults list.
 
 
 def _search_path(flags: Any) -> ConfigSearchPath:
@@ -187,8 +237,8 @@ def _search_path(flags: Any) -> ConfigSearchPath:
     path = create_config_search_path(flags.config_path or str(config_directory()))
     if flags.config_dir is not None:
         extra = pathlib.Path(flags.config_dir).absolute()
-        if not extra.is_dir():
-            raise SearchPathException(f"no directory '{flags.config_dir}'")
+        if not os.path.isdir(extra):  # False, not an error, where the name is too long.
+            raise SearchPathException(f"no directory '{shorten(flags.config_dir)}'")
         path.prepend("command-line", f"file://{extra}", SearchPathQuery("schema"))
     return path
 

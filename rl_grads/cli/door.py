@@ -1,7 +1,6 @@
 """The door of the command line: what is refused before a file is written."""
 
 import itertools
-import os
 import pathlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from rl_grads.cli import compose, places
-from rl_grads.config import ConfigError
+from rl_grads.config import ConfigError, shorten
 
 _TRUSTED = ("hydra.", "hydra_plugins.", "logging.", "colorlog.")
 _CALLS = ("_target_", "()", "class")
@@ -77,14 +76,22 @@ def _check_resume(whole: DictConfig) -> None:
 def _check_directory(key: str, whole: DictConfig) -> None:
     """Try to write in the directory, or in the one that will hold it."""
     path = pathlib.Path(str(OmegaConf.select(whole, key)))
-    there = (one for one in (path, *path.absolute().parents) if os.path.lexists(one))
     try:
+        there = (one for one in (path, *path.absolute().parents) if _is_there(one))
         with tempfile.TemporaryFile(dir=next(there)):
             return
     except OSError as error:
         reason = error.strerror or type(error).__name__
         expected = f"expected a directory that can be written ({reason})"
-        raise ConfigError(f"{key}={path}: {expected}") from error
+        raise ConfigError(f"{key}={shorten(str(path))}: {expected}") from error
+
+
+def _is_there(path: pathlib.Path) -> bool:
+    """Whether a path exists; unlike `exists`, it says where a name is too long."""
+    try:
+        return bool(path.lstat())
+    except FileNotFoundError:
+        return False
 
 
 # ------------------------------------------------------------------------ foreign code

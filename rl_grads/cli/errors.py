@@ -1,5 +1,6 @@
 """One short message for every kind of bad input: `KEY=VALUE: expected WHAT`."""
 
+import itertools
 import os
 import sys
 import traceback
@@ -29,12 +30,14 @@ from rl_grads.config import (
     fields,
     is_config_class,
     nearest,
+    shorten,
     walk,
 )
 from rl_grads.tracking.files import CannotWrite
 from rl_grads.training.schema import Config
 
 KNOWN = (ConfigError, HydraException, OmegaConfBaseException, yaml.YAMLError)
+_LONGEST = 500  # Characters of a message.
 _PLAIN = {"bool": "true or false", "str": "text"}
 _FULL = "HYDRA_FULL_ERROR"
 
@@ -93,13 +96,17 @@ def explain(error: BaseException, argv: Sequence[str] = ()) -> str:
         error: One of `KNOWN`.
         argv: The command line, where the value stands as the user wrote it.
     """
-    chain = list(_causes(error))
+    return shorten(_explain(list(_causes(error)), argv), _LONGEST)
+
+
+def _explain(chain: Sequence[BaseException], argv: Sequence[str]) -> str:
+    """What the first of some errors that is known says in words."""
     for one in chain:
         for kind, words in _WORDS.items():
             if isinstance(one, kind) and (text := words(one, argv)):
                 return text
-    texts = (" ".join(str(one).split()) for one in chain)
-    return next(filter(None, texts), type(error).__name__)
+    texts = (_unmerged(one, argv) or " ".join(str(one).split()) for one in chain)
+    return next(filter(None, texts), type(chain[0]).__name__)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -111,6 +118,10 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _choice(error: Any, argv: Sequence[str]) -> str:
     """No such choice of a group."""
     group, _, option = str(error.missing_cfg_file).rpartition("/")
+    section, _, name = str(error.missing_cfg_file).partition("/")
+    if section in [f.name for f in fields(Config)]:
+        group, option = section, name  # A name with a slash in it.
+    option = shorten(option)
     if group == "env":
         return _environment(option)
     known = [str(o) for o in error.options or () if o != "schema"]
@@ -134,10 +145,10 @@ def _environment(name: str) -> str:
 
 def _syntax(error: Any, argv: Sequence[str]) -> str:
     """An argument that is no override."""
-    if "=" not in error.override:
-        return f"{error.override}: expected KEY=VALUE"
-    reason = str(error.message).splitlines()[0]
-    return f"{error.override}: expected KEY=VALUE that Hydra can read ({reason})"
+    given, reason = shorten(error.override), str(error.message).partition("\n")[0]
+    if "=" not in given:
+        return f"{given}: expected KEY=VALUE"
+    return f"{given}: expected KEY=VALUE that Hydra can read ({reason})"
 
 
 def _several(error: Any, argv: Sequence[str]) -> str:
@@ -196,14 +207,31 @@ def _suggest(key: str, known: Sequence[str]) -> str:
 
 def _mistyped(error: Any, argv: Sequence[str]) -> str:
     """A value of the wrong type."""
-    key = str(error.full_key)
-    field = declared().get(key.partition("[")[0])
-    if field is None:
-        return ""
-    below = [p for p in declared() if p.startswith(f"{key}.")]
+    return not_accepted(str(error.full_key), argv)
+
+
+def not_accepted(key: str, argv: Sequence[str]) -> str:
+    """The message for a key with a value of another kind; empty for no key."""
+    return _expected(key, _given(key, argv))
+
+
+def _unmerged(error: BaseException, argv: Sequence[str]) -> str:
+    """A value of another kind, where nothing better is known of it."""
+    _, found, given = str(error).partition("Error merging override ")
+    key = given.partition("=")[0].lstrip("+~")
+    expected = _expected(key, given) or f"{given}: expected a value of another kind"
+    return expected if found else ""
+
+
+def _expected(key: str, given: str) -> str:
+    """What a key accepts, or the sections below it; empty where it is none."""
+    known, key = declared(), key.partition("[")[0]
+    below = [path for path in known if path.startswith(f"{key}.")]
     if below:
-        return f"{_given(key, argv)}: expected a key below it, such as {below[0]}"
-    return f"{_given(key, argv)}: expected {accepts(field)}"
+        return f"{given}: expected a key below it, such as {below[0]}"
+    parents = itertools.accumulate(key.split("."), "{}.{}".format)
+    field = next((known[p] for p in reversed(list(parents)) if p in known), None)
+    return f"{given}: expected {accepts(field)}" if field else ""
 
 
 def accepts(field: Field) -> str:
@@ -218,7 +246,7 @@ def _given(key: str, argv: Sequence[str]) -> str:
     for argument in argv:
         name = argument.partition("=")[0].lstrip("+~")
         if f"{name}.".startswith(f"{key}."):
-            return argument
+            return shorten(argument)
     return key
 
 

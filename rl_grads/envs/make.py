@@ -1,7 +1,7 @@
 """From a config to an environment: suites, registered names, wrappers."""
 
 from rl_grads import register
-from rl_grads.config import ConfigError, nearest
+from rl_grads.config import ConfigError, nearest, shown
 from rl_grads.envs.environment import Environment
 from rl_grads.envs.schema import Env
 from rl_grads.envs.wrappers import wrap
@@ -101,7 +101,7 @@ def _parts(name: str) -> tuple[str, str]:
     suite, _, inner = name.partition("/")
     if suite not in _SUITES or not inner:
         raise ConfigError(
-            f"env.id={name!r}: expected gymnax/ID, gymnasium/ID, chain/NAME or a "
+            f"env.id={shown(name)}: expected gymnax/ID, gymnasium/ID, chain/NAME or a "
             f"registered name{nearest(name, names())}"
         )
     return suite, inner
@@ -125,6 +125,6 @@ def _check_chain(name: str) -> None:
     known = [f"chain/{n}" for n in chain.names()]
     if name not in chain.names():
         raise ConfigError(
-            f"env.id='chain/{name}': expected one of {', '.join(known)}"
+            f"env.id={shown(f'chain/{name}')}: expected one of {', '.join(known)}"
             f"{nearest(f'chain/{name}', known)}"
         )

@@ -9,6 +9,8 @@ import pytest
 
 from rl_grads.cli.main import COMMANDS
 
+LONG = "9" * 5000
+
 # The command line, the key and value that the message must name, and more of it: what
 # was expected and the nearest valid name where there is one.
 CASES = [
@@ -51,6 +53,47 @@ CASES = [
     ("run.id=[1,2]", "run.id=[1,2]", "text or null"),
     ("training=5", "training=5", "training.total_steps"),
     ("agent.target=5", "agent.target=5", "agent.target.period"),
+    # Values of another kind.
+    ("replay=[1]", "replay=[1]", "the name of one of its choices"),
+    ("env=[nan]", "env=[nan]", "the name of one of its choices"),
+    ("optimizer=[[1]]", "optimizer=[[1]]", "the name of one of its choices"),
+    ("network=1.5", "network=1.5", "the name of one of its choices"),
+    ("agent=true", "agent=true", "the name of one of its choices"),
+    ("agent=[null]", "agent=[null]", "the name of one of its choices"),
+    ("experiment=[1]", "experiment=[1]", "the name of one of its choices"),
+    ("hydra/launcher=[1]", "hydra/launcher=[1]", "the name of one of its choices"),
+    ("-m agent=1,2", "agent=1,2", "the name of one of its choices"),
+    ("env=gymnax/", "env.id='gymnax/'", "gymnax/ID"),
+    ("agent=a/b", "agent=a/b", "one of double_q_learning"),
+    ("training=[1]", "training=[1]", "training.total_steps"),
+    ("meta.optimizer=[1]", "meta.optimizer=[1]", "meta.optimizer.learning_rate"),
+    ("network.hidden={a:1}", "network.hidden={a:1}", "a list, each an integer"),
+    ("env.params=[1]", "env.params=[1]", "a number in (-inf, inf)"),
+    ("+env.params.gravity=[1]", "+env.params.gravity=[1]", "a number in (-inf, inf)"),
+    ("+env.params.gravity=nan", "env.params.gravity=nan", "a number in (-inf, inf)"),
+    ("hydra.run.dir=[1]", "hydra.run.dir=[1]", "another kind"),
+    ("=1", "=1", "KEY=VALUE"),
+    ("'agent'=1", "'agent'=1", "KEY=VALUE that Hydra can read"),
+    # Sizes.
+    (f"agent.discount={LONG[:320]}", "agent.discount=999", "99: expected a number in"),
+    (f"agent.discount={LONG}", "agent.discount=999", "99: expected a shorter number"),
+    (f"seeds={LONG[:320]}", "seeds=999", "99: expected an integer in [1, 1048576]"),
+    (f"network.hidden=[{LONG[:320]}]", "network.hidden=999", "an integer in [1"),
+    (f"hydra.run.dir=a{LONG[:300]}", "hydra.run.dir=a99", "(File name too long)"),
+    (f"-m hydra.sweep.dir=a{LONG[:300]}", "hydra.sweep.dir=a99", "too long"),
+    (f"--config-dir=a{LONG[:300]}", "--config-dir=a99", "a directory"),
+    (f"--config-name=a{LONG[:300]}", "a99", "the name of a config"),
+    (f"env=a{LONG[:300]}", "env.id='a99", "gymnax/ID"),
+    (f"agent=a{LONG[:300]}", "agent=a99", "one of double_q_learning"),
+    (f"agent=a{LONG}", "agent=a99", "the name of a config (File name too long)"),
+    ("training.total_episodes=10000000000", "=10000000000", "[1, 2147483647] or null"),
+    ("training.total_steps=1000000000000", "=1000000000000", "[1, 2147483647]"),
+    ("evaluation.max_steps=2147483648", "=2147483648", "[1, 2147483647]"),
+    ("replay.capacity=1000000000000", "=1000000000000", "[1, 2147483647]"),
+    ("seeds=1000000000000", "seeds=1000000000000", "[1, 1048576]"),
+    ("seed=4294967290 seeds=200000", "seed=4294967290", "at most 4294767296"),
+    ("optimizer.learning_rate=1e39", "learning_rate=1e+39", "precision=float32"),
+    ("gradient.update.max_norm=1e-50", "max_norm=1e-50", "precision=float32"),
     # Domains.
     ("optimizer.learning_rate=-1", "optimizer.learning_rate=-1.0", "[0, inf)"),
     ("agent.discount=1.5", "agent.discount=1.5", "a number in [0, 1]"),
@@ -180,12 +223,13 @@ def lines_of(text: str) -> list[str]:
     return [line for line in text.splitlines() if line.strip()]
 
 
-@pytest.mark.parametrize("case", CASES, ids=[case[0] for case in CASES])
+@pytest.mark.parametrize("case", CASES, ids=[case[0][:60] for case in CASES])
 def test_one_message_names_the_key_and_what_was_expected(command, home, case):
     arguments, *parts = case
     status, out, err = command("train", *arguments.split())
     assert (status, out, len(lines_of(err))) == (2, "", 1), err
     assert err.startswith("rl-grads train: ")
+    assert len(err) < 600
     for part in parts:
         assert part in err
     assert list(home.rglob("*")) == []
