@@ -206,8 +206,11 @@ def composer(request: Request) -> Iterator[Compose]:
             composed = main.compose_config(name, list(overrides), mode)
         except KNOWN:
             raise
-        except (AssertionError, OverflowError, OSError, ValueError) as error:
-            raise ConfigError(_in_words(error, overrides)) from error
+        except Exception as error:
+            words = _in_words(error, overrides)
+            if not words:
+                raise
+            raise ConfigError(words) from error
         HydraConfig.instance().set_config(composed)
         return composed
 
@@ -218,18 +221,20 @@ def composer(request: Request) -> Iterator[Compose]:
 
 
 def _in_words(error: Exception, overrides: Sequence[str]) -> str:
-    """What Hydra and OmegaConf mean by an error that is none of theirs."""
+    """What Hydra and OmegaConf mean by an error that is none of theirs; else empty."""
+    _, told, key = str(error).partition("full_key: ")
+    if told:  # An integer that no float holds; keys for a section that is null.
+        return not_accepted(key.partition("\n")[0], overrides)
     if isinstance(error, AssertionError):
-        given = " ".join(o for o in overrides if o.startswith("replay."))
-        return f"{given}: expected no key below replay, which is null"
-    if isinstance(error, OverflowError):
-        key = str(error).partition("full_key: ")[2].partition("\n")[0]
-        return not_accepted(key, overrides)  # An integer that no float holds.
+        below = [o for o in overrides if o.startswith("replay.")]
+        section = "replay, which" if below else "a section that"
+        given = shorten(" ".join(below or overrides))
+        return f"{given}: expected no key below {section} is null"
     if isinstance(error, OSError):
         name = pathlib.Path(str(error.filename)).stem
         given = shorten(next((o for o in overrides if o.endswith(name)), name))
         return f"{given}: expected the name of a config ({error.strerror})"
-    return str(error)  # A wrong defaults list.
+    return str(error) if isinstance(error, ValueError) else ""  # A defaults list.
 
 
 def _search_path(flags: Any) -> ConfigSearchPath:

@@ -152,11 +152,15 @@ def _syntax(error: Any, argv: Sequence[str]) -> str:
 
 
 def _several(error: Any, argv: Sequence[str]) -> str:
-    """Several values for one key, and no sweep; other errors of Hydra are no match."""
-    text = str(error)
-    if not text.startswith(("Ambiguous value", "Sweep parameters")):
-        return ""
-    return f"{text.split(chr(39))[1]}: expected one value; -m sweeps over several"
+    """Several values for one key, or a reference for a choice; else no match."""
+    kind, _, rest = str(error).partition("'")
+    quoted = rest.partition("'")[0]
+    if kind.startswith(("Ambiguous value", "Sweep parameters")):
+        return f"{shorten(quoted)}: expected one value; -m sweeps over several"
+    if kind == "Error resolving interpolation ":
+        given = next((a for a in argv if quoted in a), quoted)
+        return f"{shorten(given)}: expected the name of one of its choices"
+    return ""
 
 
 def _directory(error: Any, argv: Sequence[str]) -> str:

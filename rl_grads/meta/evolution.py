@@ -31,7 +31,10 @@ def persistent_evolution(particles: int = 8, noise: Any = 0.1) -> Estimator:
     check_count("particles", particles)
 
     def init(eta: Any, state: Any) -> Particles:
-        copies = jax.tree.map(lambda x: jnp.stack([x] * particles), state)
+        def copied(x: jax.Array) -> jax.Array:
+            return jnp.broadcast_to(x, (particles, *jnp.shape(x)))
+
+        copies = jax.tree.map(copied, state)
         return Particles(copies, copies, jnp.zeros((particles, len(_row(eta)))))
 
     def estimate(problem: Problem, task: Task, memory: Particles) -> Estimate:

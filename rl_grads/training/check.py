@@ -4,7 +4,7 @@ from typing import Any, NoReturn
 
 import jax
 
-from rl_grads.config import ConfigError, nearest, schema_name
+from rl_grads.config import LARGEST_COUNT, ConfigError, nearest, schema_name
 from rl_grads.envs.environment import Environment
 from rl_grads.replay import priorities
 from rl_grads.training import health, meta_check, td_gradient_check, trace_check
@@ -29,6 +29,7 @@ def check(config: Config, given: Given) -> None:
     check_seeds(config)
     check_precision(config)
     _check_lengths(config)
+    _check_places(config)
     _check_target(config)
     _check_loss(config)
     _check_priority(config)
@@ -63,6 +64,22 @@ def _check_lengths(config: Config) -> None:
     elif training.warmup_steps + per > training.total_steps:
         expected = f"less than training.total_steps ({training.total_steps})"
         _refuse("training.warmup_steps", training.warmup_steps, expected)
+
+
+def _check_places(config: Config) -> None:
+    """Refuse a memory or a draw of which not every place has a number in int32."""
+    training, replay = config.training, config.replay
+    if replay is None:
+        return
+    draws = LARGEST_COUNT // training.batch_size
+    if priorities.scheme(config).resamples and replay.large_batch > draws:
+        expected = f"at most {draws} beside training.batch_size={training.batch_size}"
+        _refuse("replay.large_batch", replay.large_batch, expected)
+    per = training.num_envs * training.num_steps
+    room = LARGEST_COUNT - 2 * per - training.num_envs  # Of whole blocks, one unused.
+    if replay.capacity > room:
+        expected = f"at most {room} beside {per} new transitions in an iteration"
+        _refuse("replay.capacity", replay.capacity, expected)
 
 
 def _check_target(config: Config) -> None:

@@ -53,6 +53,9 @@ CASES = [
     ("run.id=[1,2]", "run.id=[1,2]", "text or null"),
     ("training=5", "training=5", "training.total_steps"),
     ("agent.target=5", "agent.target=5", "agent.target.period"),
+    ("replay=none replay={a:1}", "replay=none", "a key below it"),
+    ("env=${seed}", "env=${seed}", "the name of one of its choices"),
+    ("run=${seed} run.id=x", "run=${seed} run.id=x", "below a section that is null"),
     # Values of another kind.
     ("replay=[1]", "replay=[1]", "the name of one of its choices"),
     ("env=[nan]", "env=[nan]", "the name of one of its choices"),
@@ -139,6 +142,12 @@ CASES = [
         "1 where replay is null",
     ),
     # Replay.
+    ("replay.capacity=2147483618", "=2147483618", "at most 2147483617", "10 new"),
+    (
+        "replay=large_batch replay.large_batch=33554432",
+        "replay.large_batch=33554432",
+        "at most 33554431 beside training.batch_size=64",
+    ),
     ("replay.exponent=-1", "replay.exponent=-1.0", "a number in [0, inf)"),
     ("replay.importance.exponent=-1", "importance.exponent=-1.0", "[0, inf)"),
     ("replay.importance.normalise=maximum", "normalise='maximum'", "max, mean, none"),

@@ -227,6 +227,18 @@ def test_the_expansion_in_the_step_size(double_precision, name):
 
 
 @pytest.mark.slow
+def test_particles_are_copied_inside_the_program_and_not_in_a_list():
+    """A list of 1e8 entries took minutes before anything ran."""
+    many = estimators.persistent_evolution(particles=2**31 - 1)
+    shapes = jax.eval_shape(many.init, {"a": 0.5}, {"w": jnp.zeros(3)})
+    assert shapes.plus["w"].shape == (2**31 - 1, 3)
+    few = estimators.persistent_evolution(particles=2).init(
+        {"a": 0.5}, {"w": jnp.array([1.0, 2.0]), "key": jax.random.key(3)}
+    )
+    assert few.minus["w"].tolist() == [[1.0, 2.0], [1.0, 2.0]]
+    assert few.plus["key"].shape == (2,)
+
+
 def test_persistent_evolution_is_unbiased_over_two_calls(double_precision):
     """The second estimate sees through both inner loops; d loss / d step of K = 2."""
     particles = estimators.persistent_evolution(particles=4000, noise=0.01)
