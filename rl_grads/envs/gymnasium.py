@@ -6,6 +6,10 @@ many `jax.vmap` stand around it. What a program carries is a handle, an index an
 counter per instance. The counter comes back from every call and goes into the next,
 which orders the calls; the host refuses a counter that is not its own, so that a
 state can never be stepped twice.
+
+An environment may hand out the same array at every step. So what it returns is copied
+before anything else is asked of it: a reset in the same step, or a step of another
+instance, would write over it.
 """
 
 import atexit
@@ -32,6 +36,8 @@ from rl_grads.envs.environment import Environment, Step
 # Instances that one reset site may keep before it reuses those of its oldest reset.
 # Two resets per device are always kept.
 _BUDGET = 256
+# States of a one-hot observation, which then takes 64 MiB.
+_MOST_STATES = 2**24
 
 
 class HostState(NamedTuple):
@@ -48,14 +54,28 @@ class HostState(NamedTuple):
     counter: jax.Array
 
 
+class _Encoding(NamedTuple):
+    """How observations come into the program.
+
+    Attributes:
+        sent: Shape and dtype of what the host sends of one observation.
+        read: Makes that of a batch of host observations.
+        shown: What the program makes of what was sent.
+    """
+
+    sent: jax.ShapeDtypeStruct
+    read: Callable[[Any], np.ndarray]
+    shown: Callable[[jax.Array], jax.Array]
+
+
 class _Game(NamedTuple):
     """What is static about one Gymnasium id."""
 
     spec: Any
     num_actions: int
     first_action: int
+    encoding: _Encoding
     observation: jax.ShapeDtypeStruct
-    encode: Callable[[Any], np.ndarray]
     time_limit: int | None
 
 
@@ -90,10 +110,12 @@ def make(name: str) -> Environment:
     """
     game = _game(name)
     reset_batch, step_batch = _host_calls(_Site(game))
+    shown = game.encoding.shown
 
     def reset(key: jax.Array) -> tuple[HostState, jax.Array]:
         seed = jax.random.bits(key, dtype=jnp.uint32) >> 1
-        return jax.tree.map(lambda x: x[0], reset_batch(seed[None]))
+        state, obs = jax.tree.map(lambda x: x[0], reset_batch(seed[None]))
+        return state, shown(obs)
 
     def step(
         key: jax.Array, state: HostState, action: jax.Array
@@ -102,8 +124,9 @@ def make(name: str) -> Environment:
         action = action.astype(jnp.int32)[None]
         batch = HostState(*(x[None] for x in state))
         counter, result = step_batch(*batch, action)
-        state = state._replace(counter=counter[0])
-        return state, jax.tree.map(lambda x: x[0], result)
+        result = jax.tree.map(lambda x: x[0], result)
+        seen = {"obs": shown(result.obs), "final_obs": shown(result.final_obs)}
+        return state._replace(counter=counter[0]), result._replace(**seen)
 
     return Environment(
         name=f"gymnasium/{name}",
@@ -140,13 +163,13 @@ def close() -> None:
 
 def _host_calls(site: "_Site") -> tuple[Callable, Callable]:
     """Reset and step of a batch `[B, ...]`, each one call to the host."""
-    observation = site.game.observation
+    sent = site.game.encoding.sent
 
     def shapes(size: int, *dtypes: Any) -> tuple[Any, ...]:
         return tuple(jax.ShapeDtypeStruct((size,), dtype) for dtype in dtypes)
 
     def observations(size: int) -> Any:
-        return jax.ShapeDtypeStruct((size, *observation.shape), observation.dtype)
+        return jax.ShapeDtypeStruct((size, *sent.shape), sent.dtype)
 
     def reset(seeds: jax.Array) -> tuple[HostState, jax.Array]:
         size = seeds.shape[0]
@@ -189,23 +212,42 @@ def _one_call(batch: Callable) -> Callable:
 # ------------------------------------------------------------------------- on the host
 
 
+class _Copied(gymnasium.Wrapper):
+    """What an environment returns, in memory of its own; infos, which nobody reads."""
+
+    def reset(self, **options: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        obs, _ = self.env.reset(**options)
+        return np.array(obs), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        obs, reward, terminated, truncated, _ = self.env.step(action)
+        return np.array(obs), float(reward), bool(terminated), bool(truncated), {}
+
+
+def _instance(spec: Any) -> gymnasium.Env:
+    """One environment on the host.
+
+    Of a spec, not its id: the id would be looked up, and warned about, each time.
+    """
+    return _Copied(gymnasium.make(spec, disable_env_checker=True))
+
+
 class _Pool:
     """One Gymnasium vector environment under its current handle."""
 
     def __init__(self, game: _Game, size: int):
-        # A spec, not its id: the id would be looked up, and warned about, each time.
-        one = functools.partial(gymnasium.make, game.spec, disable_env_checker=True)
+        one = functools.partial(_instance, game.spec)
         self.vector = SyncVectorEnv(
             [one] * size, autoreset_mode=AutoresetMode.SAME_STEP
         )
-        self.game, self.size = game, size
+        self.game, self.size, self.read = game, size, game.encoding.read
         self.handle = self.count = self.used = 0
 
     def reset(self, seeds: np.ndarray) -> np.ndarray:
         """Start anew, one seed per instance."""
         self.count, self.used = 0, next(_CLOCK)
         obs, _ = self.vector.reset(seed=[int(seed) for seed in seeds])
-        return self.game.encode(obs)
+        return self.read(obs)
 
     def step(self, actions: np.ndarray) -> Step:
         """One step of every instance, as arrays `[size, ...]`."""
@@ -213,10 +255,10 @@ class _Pool:
         obs, reward, terminated, truncated, info = self.vector.step(
             actions + self.game.first_action
         )
-        obs = self.game.encode(obs)
+        obs = self.read(obs)
         final_obs = obs.copy()
         for i in np.flatnonzero(info.get("_final_obs", ())):
-            final_obs[i] = self.game.encode(info["final_obs"][i])
+            final_obs[i] = self.read(info["final_obs"][i])
         return _step(obs, reward, terminated, truncated & ~terminated, final_obs)
 
 
@@ -263,8 +305,8 @@ class _Site:
 
     def _empty(self, size: int) -> Step:
         """Arrays for the results of a batch."""
-        shape, dtype = self.game.observation.shape, self.game.observation.dtype
-        obs, final_obs = np.empty((2, size, *shape), dtype)
+        sent = self.game.encoding.sent
+        obs, final_obs = np.empty((2, size, *sent.shape), sent.dtype)
         ended, cut = np.empty((2, size), bool)
         return _step(obs, np.empty(size, np.float32), ended, cut, final_obs)
 
@@ -316,13 +358,14 @@ def _game(name: str) -> _Game:
     if not isinstance(actions, gymnasium.spaces.Discrete):
         found = "continuous" if isinstance(actions, gymnasium.spaces.Box) else actions
         raise _refusal(name, f"{found} actions; the agents here need discrete ones")
-    observation, encode = _encoding(name, space)
+    encoding = _encoding(name, space)
+    observation = jax.eval_shape(encoding.shown, encoding.sent)
     return _Game(
         spec=gymnasium.spec(name),
         num_actions=int(actions.n),
         first_action=int(actions.start),
-        observation=observation,
-        encode=encode,
+        encoding=encoding,
+        observation=jax.ShapeDtypeStruct(observation.shape, observation.dtype),
         time_limit=_time_limit(gymnasium.spec(name)),
     )
 
@@ -345,20 +388,35 @@ def _probe(name: str) -> Any:
     return env
 
 
-def _encoding(
-    name: str, space: Any
-) -> tuple[jax.ShapeDtypeStruct, Callable[[Any], np.ndarray]]:
-    """The observation's shape and how a batch of host observations becomes it."""
+def _encoding(name: str, space: Any) -> _Encoding:
+    """How observations of this space come into the program."""
     if isinstance(space, gymnasium.spaces.Discrete):
-        one_hot, start = np.eye(int(space.n), dtype=np.float32), int(space.start)
-        observation = jax.ShapeDtypeStruct((int(space.n),), np.float32)
-        return observation, lambda obs: one_hot[np.asarray(obs) - start]
+        return _one_hot(name, int(space.n), int(space.start))
     if not isinstance(space, gymnasium.spaces.Box):
         kind = type(space).__name__
         raise _refusal(name, f"{kind} observations; expected Box or Discrete")
     dtype = np.uint8 if space.dtype == np.uint8 else np.float32
-    observation = jax.ShapeDtypeStruct(space.shape, dtype)
-    return observation, lambda obs: np.asarray(obs, dtype)
+    sent = jax.ShapeDtypeStruct(space.shape, dtype)
+    return _Encoding(sent, lambda obs: np.asarray(obs, dtype), lambda obs: obs)
+
+
+def _one_hot(name: str, size: int, start: int) -> _Encoding:
+    """An index comes from the host; the program compares it with every state."""
+    if size > _MOST_STATES:
+        expected = f"expected at most {_MOST_STATES} states, as they become one-hot"
+        raise _refusal(name, f"Discrete({size}) observations; {expected}")
+
+    def read(obs: Any) -> np.ndarray:
+        index = np.asarray(obs) - start
+        if np.any((index < 0) | (index >= size)):
+            raise RuntimeError(
+                f"gymnasium/{name}: expected observations from {start} to "
+                f"{start + size - 1}, got {obs}"
+            )
+        return index.astype(np.int32)
+
+    shown = functools.partial(jax.nn.one_hot, num_classes=size, dtype=jnp.float32)
+    return _Encoding(jax.ShapeDtypeStruct((), np.int32), read, shown)
 
 
 def _time_limit(spec: Any) -> int | None:

@@ -1,5 +1,6 @@
 """Gymnasium environments inside compiled programs."""
 
+import functools
 import importlib.util
 import json
 import subprocess
@@ -10,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gymnasium import vector
 
 from rl_grads.config import ConfigError
 from rl_grads.envs import gymnasium
@@ -74,12 +76,59 @@ class Both(Odd):
         return self.time, 1.0, self.time == 2, self.time == 2, {}
 
 
+SHARED = {name: np.zeros((), np.float32) for name in ("reward", "ended", "cut")}
+SHARED["obs"] = np.zeros(2, np.float32)
+
+
+class Reused(original.Env):
+    """Counts up in arrays that all instances share; its time is up at 3.
+
+    Every info is named like those that Gymnasium's vector environments add.
+    """
+
+    action_space = original.spaces.Discrete(2)
+    observation_space = original.spaces.Box(-1, 9, (2,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.time = 0
+        for array in SHARED.values():
+            array[...] = 0
+        return SHARED["obs"], {"final_obs": SHARED["obs"]}
+
+    def step(self, action):
+        self.time += 1
+        for name, value in {"obs": self.time, "reward": 10 * self.time}.items():
+            SHARED[name][...] = value
+        SHARED["cut"][...] = self.time == 3
+        info = {"final_obs": SHARED["obs"], "_final_obs": SHARED["cut"]}
+        return SHARED["obs"], SHARED["reward"], SHARED["ended"], SHARED["cut"], info
+
+
+class Many(original.Env):
+    """A million states, of which it counts up the last."""
+
+    action_space = original.spaces.Discrete(2)
+    observation_space = original.spaces.Discrete(1_000_000, start=-3)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return 999_995, {}
+
+    def step(self, action):
+        return 999_996 + int(action), 1.0, False, False, {}
+
+
+OWN = {"Odd-v0": Odd, "Both-v0": Both, "Reused-v0": Reused, "Many-v0": Many}
+
+
 @pytest.fixture(autouse=True)
 def registered():
-    original.register("Odd-v0", lambda **_: Odd())
-    original.register("Both-v0", lambda **_: Both())
+    for name, kind in OWN.items():
+        original.register(name, lambda kind=kind, **_: kind())
     yield
-    del original.registry["Odd-v0"], original.registry["Both-v0"]
+    for name in OWN:
+        del original.registry[name]
     gymnasium.close()
 
 
@@ -175,6 +224,56 @@ def test_bytes_first_actions_and_truncation_by_the_environment_itself():
     assert steps.truncated.tolist() == [False, False, True, False]
     assert steps.obs[:, 0, 0].tolist() == [1, 2, 0, 1]
     assert steps.final_obs[:, 1, 1].tolist() == [1, 2, 3, 1]
+
+
+def test_the_same_arrays_at_every_step_are_copied():
+    environment = gymnasium.make("Reused-v0")
+
+    def roll(key):
+        return rollout(environment, key, jnp.zeros(4, jnp.int32))
+
+    _, obs, steps = jax.jit(jax.vmap(roll))(jax.random.split(jax.random.key(0), 2))
+    assert obs.tolist() == [[0.0, 0.0]] * 2
+    assert steps.truncated.tolist() == [[False, False, True, False]] * 2
+    assert steps.reward.tolist() == [[10.0, 20.0, 30.0, 10.0]] * 2
+    assert steps.obs[..., 0].tolist() == [[1.0, 2.0, 0.0, 1.0]] * 2
+    assert steps.final_obs[..., 1].tolist() == [[1.0, 2.0, 3.0, 1.0]] * 2
+
+
+@pytest.mark.parametrize("kind", [vector.SyncVectorEnv, vector.AsyncVectorEnv])
+def test_either_vector_environment_gets_copies(kind):
+    one = functools.partial(gymnasium._instance, original.spec("Reused-v0"))
+    options = {"context": "spawn"} if kind is vector.AsyncVectorEnv else {}
+    envs = kind([one, one], autoreset_mode=vector.AutoresetMode.SAME_STEP, **options)
+    envs.reset(seed=0)
+    *_, last = [envs.step(np.zeros(2, np.int64)) for _ in range(3)]
+    envs.close()
+    obs, reward, _, truncated, info = last
+    assert (obs.tolist(), reward.tolist()) == ([[0.0, 0.0]] * 2, [30.0, 30.0])
+    assert truncated.tolist() == [True, True]
+    assert np.stack(info["final_obs"]).tolist() == [[3.0, 3.0]] * 2
+
+
+def test_a_million_states_become_one_hot_inside_the_program():
+    environment = gymnasium.make("Many-v0")
+    assert environment.observation == jax.ShapeDtypeStruct((1_000_000,), jnp.float32)
+    actions = jnp.array([0, 0, 1])
+    roll = jax.jit(lambda key: rollout(environment, key, actions[:2]))
+    _, obs, steps = roll(jax.random.key(0))
+    assert (int(obs.argmax()), float(obs.sum())) == (999_998, 1.0)
+    assert steps.obs.argmax(-1).tolist() == [999_999, 999_999]
+    state, _ = environment.reset(jax.random.key(0))
+    outside = r"expected observations from -3 to 999996, got .*999997"
+    with pytest.raises(Exception, match=outside):
+        jax.block_until_ready(environment.step(jax.random.key(0), state, actions[2]))
+
+
+def test_too_many_states_are_refused(monkeypatch):
+    monkeypatch.setattr(gymnasium, "_MOST_STATES", 999_999)
+    gymnasium._game.cache_clear()
+    message = r"Discrete\(1000000\) observations; expected at most 999999 states"
+    with pytest.raises(ConfigError, match=f"^env.id='gymnasium/Many-v0': {message}"):
+        gymnasium.check("Many-v0")
 
 
 def test_termination_wins_over_truncation():
