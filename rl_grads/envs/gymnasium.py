@@ -16,9 +16,7 @@ import atexit
 import collections
 import functools
 import itertools
-import os
 import threading
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -30,14 +28,12 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from jax.custom_batching import custom_vmap
 from jax.experimental import io_callback
 
-from rl_grads.config import ConfigError, nearest
 from rl_grads.envs.environment import Environment, Step
+from rl_grads.envs.gymnasium_game import Game, game_of
 
 # Instances that one reset site may keep before it reuses those of its oldest reset.
 # Two resets per device are always kept.
 _BUDGET = 256
-# States of a one-hot observation, which then takes 64 MiB.
-_MOST_STATES = 2**24
 
 
 class HostState(NamedTuple):
@@ -52,31 +48,6 @@ class HostState(NamedTuple):
     handle: jax.Array
     index: jax.Array
     counter: jax.Array
-
-
-class _Encoding(NamedTuple):
-    """How observations come into the program.
-
-    Attributes:
-        sent: Shape and dtype of what the host sends of one observation.
-        read: Makes that of a batch of host observations.
-        shown: What the program makes of what was sent.
-    """
-
-    sent: jax.ShapeDtypeStruct
-    read: Callable[[Any], np.ndarray]
-    shown: Callable[[jax.Array], jax.Array]
-
-
-class _Game(NamedTuple):
-    """What is static about one Gymnasium id."""
-
-    spec: Any
-    num_actions: int
-    first_action: int
-    encoding: _Encoding
-    observation: jax.ShapeDtypeStruct
-    time_limit: int | None
 
 
 def names() -> tuple[str, ...]:
@@ -108,7 +79,7 @@ def make(name: str) -> Environment:
         >>> environment.num_actions, environment.observation.shape
         (4, (16,))
     """
-    game = _game(name)
+    game = game_of(name)
     reset_batch, step_batch = _host_calls(_Site(game))
     shown = game.encoding.shown
 
@@ -145,7 +116,7 @@ def check(name: str) -> None:
     Raises:
         ConfigError: As `make`.
     """
-    _game(name)
+    game_of(name)
 
 
 @atexit.register
@@ -235,7 +206,7 @@ def _instance(spec: Any) -> gymnasium.Env:
 class _Pool:
     """One Gymnasium vector environment under its current handle."""
 
-    def __init__(self, game: _Game, size: int):
+    def __init__(self, game: Game, size: int):
         one = functools.partial(_instance, game.spec)
         self.vector = SyncVectorEnv(
             [one] * size, autoreset_mode=AutoresetMode.SAME_STEP
@@ -276,7 +247,7 @@ _CLOCK = itertools.count()
 class _Site:
     """Where resets come from; it keeps the pools of its last resets."""
 
-    def __init__(self, game: _Game):
+    def __init__(self, game: Game):
         self.game = game
         self.pools: dict[int, list[_Pool]] = collections.defaultdict(list)
 
@@ -344,86 +315,3 @@ def _find(handle: int, index: np.ndarray, counter: np.ndarray) -> _Pool:
             f"steps, got the one after {counter[0]}"
         )
     return pool
-
-
-# --------------------------------------------------------------------- reading a spec
-
-
-@functools.cache
-def _game(name: str) -> _Game:
-    """Make an environment once and read its spaces."""
-    env = _probe(name)
-    actions, space = env.action_space, env.observation_space
-    env.close()
-    if not isinstance(actions, gymnasium.spaces.Discrete):
-        found = "continuous" if isinstance(actions, gymnasium.spaces.Box) else actions
-        raise _refusal(name, f"{found} actions; the agents here need discrete ones")
-    encoding = _encoding(name, space)
-    observation = jax.eval_shape(encoding.shown, encoding.sent)
-    return _Game(
-        spec=gymnasium.spec(name),
-        num_actions=int(actions.n),
-        first_action=int(actions.start),
-        encoding=encoding,
-        observation=jax.ShapeDtypeStruct(observation.shape, observation.dtype),
-        time_limit=_time_limit(gymnasium.spec(name)),
-    )
-
-
-def _probe(name: str) -> Any:
-    """One instance of an id, or the reason why there is none."""
-    if name not in gymnasium.registry:
-        hint = nearest(f"gymnasium/{name}", [f"gymnasium/{n}" for n in names()])
-        raise _refusal(name, f"Gymnasium has no such id{hint}")
-    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
-    try:
-        with warnings.catch_warnings():
-            # Box2D's bindings crash the interpreter where this one is an error.
-            warnings.filterwarnings("ignore", "builtin type", DeprecationWarning)
-            env = gymnasium.make(name)
-    except (gymnasium.error.Error, ImportError) as error:
-        raise _refusal(name, f"it cannot be made: {error}") from error
-    if any(c.__name__ == "FunctionalJaxEnv" for c in type(env.unwrapped).__mro__):
-        raise _refusal(name, "it runs JAX, which a call from JAX to the host cannot")
-    return env
-
-
-def _encoding(name: str, space: Any) -> _Encoding:
-    """How observations of this space come into the program."""
-    if isinstance(space, gymnasium.spaces.Discrete):
-        return _one_hot(name, int(space.n), int(space.start))
-    if not isinstance(space, gymnasium.spaces.Box):
-        kind = type(space).__name__
-        raise _refusal(name, f"{kind} observations; expected Box or Discrete")
-    dtype = np.uint8 if space.dtype == np.uint8 else np.float32
-    sent = jax.ShapeDtypeStruct(space.shape, dtype)
-    return _Encoding(sent, lambda obs: np.asarray(obs, dtype), lambda obs: obs)
-
-
-def _one_hot(name: str, size: int, start: int) -> _Encoding:
-    """An index comes from the host; the program compares it with every state."""
-    if size > _MOST_STATES:
-        expected = f"expected at most {_MOST_STATES} states, as they become one-hot"
-        raise _refusal(name, f"Discrete({size}) observations; {expected}")
-
-    def read(obs: Any) -> np.ndarray:
-        index = np.asarray(obs) - start
-        if np.any((index < 0) | (index >= size)):
-            raise RuntimeError(
-                f"gymnasium/{name}: expected observations from {start} to "
-                f"{start + size - 1}, got {obs}"
-            )
-        return index.astype(np.int32)
-
-    shown = functools.partial(jax.nn.one_hot, num_classes=size, dtype=jnp.float32)
-    return _Encoding(jax.ShapeDtypeStruct((), np.int32), read, shown)
-
-
-def _time_limit(spec: Any) -> int | None:
-    """Gymnasium's step cap; 1 where the environment itself might truncate."""
-    own = str(spec.entry_point).startswith("gymnasium.envs.")
-    return spec.max_episode_steps if own and not spec.additional_wrappers else 1
-
-
-def _refusal(name: str, reason: str) -> ConfigError:
-    return ConfigError(f"env.id='gymnasium/{name}': {reason}")

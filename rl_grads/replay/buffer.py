@@ -3,17 +3,23 @@
 The ring has one column per environment and one row per time step. Row `t` holds the
 observation acted on at `t` and what followed; the next observation is row `t + 1`.
 Only a truncated episode needs more, its final observation, kept in a small side
-store whose size follows from the environment's time limit.
+store whose size follows from the environment's time limit. Where that was declared too
+large, or not at all, final observations are written over; each truncated row knows its
+place in the count of truncations, so that such a transition is seen and left out.
 
 Nothing here counts: positions are functions of `time`, the number of steps taken so
 far, which all members of a population share. So writes are slices, not scatters.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+# Slots that are drawn at least, where some may have to be left out.
+_CANDIDATES = 16
 
 
 class SecondDraw(NamedTuple):
@@ -51,11 +57,11 @@ class Ring(NamedTuple):
     Attributes:
         obs: Observations acted on, `[rows, E, ...]`.
         floats: `r_t` and `rho`, `[rows, E, 2]`.
-        ints: `a_tm1`, `terminated`, `truncated`, and the side row of a truncated
-            row's final observation, `[rows, E, 4]`.
+        ints: `a_tm1`, `terminated`, `truncated`, and what `truncations` became by a
+            truncated row, `[rows, E, 4]`.
         final_obs: Final observations of truncated episodes, `[side, E, ...]`; None if
             episodes are never truncated.
-        truncations: Truncations so far, `[E]`; None likewise.
+        truncations: Truncations so far, modulo `Size.cycle`, `[E]`; None likewise.
     """
 
     obs: jax.Array
@@ -79,6 +85,11 @@ class Size(NamedTuple):
     num_envs: int
     num_steps: int
     side: int
+
+    @property
+    def cycle(self) -> int:
+        """Where the count of truncations starts again: a multiple of `side`, > rows."""
+        return self.side * (self.rows // self.side + 1)
 
     @property
     def capacity(self) -> int:
@@ -154,15 +165,17 @@ def _write(rows: jax.Array, new: jax.Array, row: jax.Array) -> jax.Array:
 
 
 def _add_final(ring: Ring, size: Size, new: Experience) -> tuple[Ring, jax.Array]:
-    """Keep the final observations of truncated episodes; their side rows `[T, E]`."""
+    """Keep the final observations of truncated episodes; the counts, `[T, E]`."""
     if ring.final_obs is None or ring.truncations is None:
         return ring, jnp.zeros_like(new.a_tm1)
     count = ring.truncations + jnp.cumsum(new.truncated, 0, dtype=jnp.int32)
-    side_row = (count - 1) % size.side
-    target = jnp.where(new.truncated, side_row, size.side)  # Out of range: dropped.
+    # One that is written over in this very block is not written: the order is open.
+    lasts = new.truncated & (count[-1] - count < size.side)
+    target = jnp.where(lasts, count % size.side, size.side)  # Out of range: dropped.
     column = jnp.broadcast_to(jnp.arange(size.num_envs), target.shape)
     kept = ring.final_obs.at[target, column].set(new.s_t, mode="drop")
-    return ring._replace(final_obs=kept, truncations=count[-1]), side_row
+    count %= size.cycle
+    return ring._replace(final_obs=kept, truncations=count[-1]), count
 
 
 def cut(ring: Ring, size: Size, time: jax.Array, obs: jax.Array) -> Ring:
@@ -210,10 +223,67 @@ def draw_uniform(
     return row * size.num_envs + column
 
 
+class Drawn(NamedTuple):
+    """Slots of whole transitions, `[B]`.
+
+    Attributes:
+        slots: Where they lie.
+        left_out: Part of the drawn slots that others stand for; None where no final
+            observation can be written over.
+    """
+
+    slots: jax.Array
+    left_out: jax.Array | None
+
+
+def draw_whole(
+    draw: Callable[[jax.Array, int], jax.Array],
+    key: jax.Array,
+    ring: Ring,
+    size: Size,
+    batch_size: int,
+) -> Drawn:
+    """Draw slots, and others for those whose final observation was written over.
+
+    Others are what was drawn before them, or last; a small batch draws some more to
+    choose from. Only where all are to be left out, they stay.
+
+    Args:
+        draw: `draw(key, count) -> [count]`, slots drawn independently.
+        key: PRNG key.
+        ring: The ring.
+        size: Its sizes.
+        batch_size: Slots wanted.
+    """
+    slots = draw(key, batch_size)
+    if size.side >= size.rows:
+        return Drawn(slots, None)
+    whole = is_whole(ring, size, slots)
+    left_out = 1.0 - jnp.mean(whole, dtype=jnp.float32)
+    if batch_size < _CANDIDATES:
+        more = draw(jax.random.fold_in(key, 1), _CANDIDATES - batch_size)
+        slots = jnp.concatenate([slots, more])
+        whole = jnp.concatenate([whole, is_whole(ring, size, more)])
+    before = jax.lax.cummax(jnp.where(whole, jnp.arange(len(slots)), -1))
+    place = jnp.where(before >= 0, before, before[-1])[:batch_size]
+    return Drawn(slots[place], left_out)
+
+
+def is_whole(ring: Ring, size: Size, slots: jax.Array) -> jax.Array:
+    """Whether the transitions in these slots have their own `s_t`, `[B]` bool."""
+    ints = _flat(ring.ints)[slots]
+    truncated = ints[:, 2].astype(bool)
+    if ring.truncations is None:
+        return ~truncated
+    since = (ring.truncations[slots % size.num_envs] - ints[:, 3]) % size.cycle
+    return ~truncated | (since < size.side)
+
+
 def take(ring: Ring, size: Size, slots: jax.Array) -> Experience:
     """The transitions in these slots, `[B, ...]`.
 
-    `s_t` of a terminated transition is the next episode's first observation.
+    `s_t` of a terminated transition is the next episode's first observation, and that
+    of one that is not whole has no meaning (see `is_whole`).
     """
     frames, count = _flat(ring.obs), size.rows * size.num_envs
     floats, ints = _flat(ring.floats)[slots], _flat(ring.ints)[slots]
@@ -221,7 +291,8 @@ def take(ring: Ring, size: Size, slots: jax.Array) -> Experience:
     truncated = ints[:, 2].astype(bool)
     if ring.final_obs is not None:
         mask = truncated.reshape(truncated.shape + (1,) * (s_t.ndim - 1))
-        s_t = jnp.where(mask, ring.final_obs[ints[:, 3], slots % size.num_envs], s_t)
+        final = ring.final_obs[ints[:, 3] % size.side, slots % size.num_envs]
+        s_t = jnp.where(mask, final, s_t)
     return Experience(
         s_tm1=frames[slots],
         a_tm1=ints[:, 0],

@@ -49,12 +49,21 @@ class Sample(NamedTuple):
         slots: Where they lie, `[B]`.
         weights: Their importance weights, `[B]`; None without priorities.
         ratio: Probability of each over that of a uniform draw, `[B]`; None likewise.
+        left_out: Part of the draws that others stand for, see `buffer.draw_whole`.
     """
 
     experience: Experience
     slots: jax.Array
     weights: jax.Array | None = None
     ratio: jax.Array | None = None
+    left_out: jax.Array | None = None
+
+    @property
+    def metrics(self) -> dict[str, jax.Array]:
+        """`replay/left_out`, where a transition may have to be left out."""
+        if self.left_out is None:
+            return {}
+        return {"replay/left_out": jnp.mean(self.left_out)}
 
 
 def create(size: Size, obs: jax.Array, dtype: Any, config: Any) -> Memory:
@@ -147,15 +156,21 @@ def sample(
     batch_size = config.training.batch_size
     if priorities.scheme(config).resamples:
         batch_size *= config.replay.large_batch
-    if memory.priorities is None:
-        slots = buffer.draw_uniform(key, size, time, batch_size)
-        return Sample(buffer.take(memory.ring, size, slots), slots)
-    tree = memory.priorities.tree
-    slots = blocked_sums.draw(key, tree, batch_size)
-    probability = blocked_sums.get(tree, slots) / blocked_sums.total(tree)
+    ring, kept = memory.ring, memory.priorities
+
+    def draw(key: jax.Array, count: int) -> jax.Array:
+        if kept is None:
+            return buffer.draw_uniform(key, size, time, count)
+        return blocked_sums.draw(key, kept.tree, count)
+
+    slots, left_out = buffer.draw_whole(draw, key, ring, size, batch_size)
+    experience = buffer.take(ring, size, slots)
+    if kept is None:
+        return Sample(experience, slots, left_out=left_out)
+    probability = blocked_sums.get(kept.tree, slots) / blocked_sums.total(kept.tree)
     ratio = buffer.available(size, time) * probability
     weights = priorities.importance_weights(ratio, 1, config.replay.importance)
-    return Sample(buffer.take(memory.ring, size, slots), slots, weights, ratio)
+    return Sample(experience, slots, weights, ratio, left_out)
 
 
 # ------------------------------------------------------------------------- prioritising

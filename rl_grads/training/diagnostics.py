@@ -62,13 +62,26 @@ def diagnose(
     assert parts.size is not None and member.memory is not None
     key = jax.random.fold_in(jax.random.fold_in(member.key, _DIAGNOSTICS), time)
     count = parts.config.diagnostics.examples
-    slots = buffer.draw_uniform(key, parts.size, time, count)
+    slots = _slots(parts, member, time, key, count)
     batch = _transitions(parts, member, key, slots)
     view = health.View(batch, slots, _loss(parts, member), key)
     metrics = health.measure(parts, member, time, view)
     if parts.config.diagnostics.sampling_variance:
         metrics |= _sampling_variance(parts, member, slots, batch)
     return metrics
+
+
+def _slots(
+    parts: Parts, member: MemberState, time: jax.Array, key: jax.Array, count: int
+) -> jax.Array:
+    """Uniformly drawn transitions of the member's memory."""
+    assert parts.size is not None and member.memory is not None
+    size = parts.size
+
+    def draw(key: jax.Array, count: int) -> jax.Array:
+        return buffer.draw_uniform(key, size, time, count)
+
+    return buffer.draw_whole(draw, key, member.memory.ring, size, count).slots
 
 
 def _sampling_variance(

@@ -297,7 +297,7 @@ def learn(
         drawn = memory.sample(kept, size, time, key, parts.config)
         agent, report = _update(parts, learning.agent, drawn.experience, drawn.weights)
         kept = memory.prioritise(kept, drawn.slots, report.signals, parts.config)
-        return _Learning(agent, kept.priorities), report.metrics
+        return _Learning(agent, kept.priorities), report.metrics | drawn.metrics
 
     start = _Learning(member.agent, stored.priorities)
     end, metrics = jax.lax.scan(step, start, keys)

@@ -149,7 +149,7 @@ def from_replay(
         kept = _prioritise(kept, drawn, out.estimate.reports, the.config)
         means = jax.tree.map(lambda x: x.mean(0), out.estimate.reports.metrics)
         moved = _Learning(out.estimate.state, out.meta, kept.priorities)
-        return moved, means | out.metrics
+        return moved, means | out.metrics | drawn.metrics
 
     start = _Learning(agent, meta, source.memory.priorities)
     end, metrics = jax.lax.scan(group, start, groups)

@@ -161,6 +161,13 @@ METRICS = (
         "0 or 1",
         "whether a gradient of this member has been non-finite",
     ),
+    Metric(
+        "replay/left_out",
+        "-",
+        "part of the transitions drawn from replay that others stood for, because "
+        "their final observation had been written over: episodes were truncated "
+        "sooner than the environment's `time_limit` says",
+    ),
     Metric("loss/td_error_abs", "reward", "mean absolute TD error of the batches"),
     Metric("loss/td_error_square", "reward²", "mean squared TD error of the batches"),
     Metric("gradient/norm", "-", "L2 norm of the gradient, before any clip"),

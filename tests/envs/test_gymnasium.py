@@ -14,7 +14,7 @@ import pytest
 from gymnasium import vector
 
 from rl_grads.config import ConfigError
-from rl_grads.envs import gymnasium
+from rl_grads.envs import gymnasium, gymnasium_game
 
 needs_box2d = pytest.mark.skipif(
     importlib.util.find_spec("Box2D") is None, reason="Box2D is not installed"
@@ -24,7 +24,7 @@ import sys
 import jax, jax.numpy as jnp
 from jax.sharding import AxisType, PartitionSpec as P
 jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
-from rl_grads.envs import gymnasium
+from rl_grads.envs import gymnasium, gymnasium_game
 environment = gymnasium.make("CartPole-v1")
 def one(key):
     state, obs = environment.reset(key)
@@ -269,8 +269,8 @@ def test_a_million_states_become_one_hot_inside_the_program():
 
 
 def test_too_many_states_are_refused(monkeypatch):
-    monkeypatch.setattr(gymnasium, "_MOST_STATES", 999_999)
-    gymnasium._game.cache_clear()
+    monkeypatch.setattr(gymnasium_game, "_MOST_STATES", 999_999)
+    gymnasium_game.game_of.cache_clear()
     message = r"Discrete\(1000000\) observations; expected at most 999999 states"
     with pytest.raises(ConfigError, match=f"^env.id='gymnasium/Many-v0': {message}"):
         gymnasium.check("Many-v0")
@@ -408,7 +408,7 @@ def test_a_missing_dependency_is_named_in_its_own_words(monkeypatch):
         raise original.error.DependencyNotInstalled('run `pip install "x[box2d]"`')
 
     monkeypatch.setattr(original, "make", missing)
-    gymnasium._game.cache_clear()
+    gymnasium_game.game_of.cache_clear()
     with pytest.raises(ConfigError, match=r"cannot be made: run `pip install \"x\[box"):
         gymnasium.check("LunarLander-v3")
 

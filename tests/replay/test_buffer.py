@@ -205,6 +205,59 @@ def test_the_side_store_is_large_enough_for_truncations_at_the_limit(time_limit)
     assert [h[0].ended for h in world.history].count(TRUNCATED) == 60 // time_limit
 
 
+def _world_of_steps(size, period, steps):
+    """A world that truncates every `period` steps, and the ring that saw it."""
+    world = World(size, np.full((steps, size.num_envs), TRUNCATED), period)
+    for env in range(size.num_envs):
+        world.since_truncation[env] = -env  # Not all in the same step.
+    ring = _create(size, world.frames())
+    for time in range(0, steps, size.num_steps):
+        for _ in range(size.num_steps):
+            world.step()
+        ring = _add(ring, size, np.int32(time), *world.newest())
+    return world, ring
+
+
+@pytest.mark.parametrize("num_steps", [1, 3, 6])
+@pytest.mark.parametrize(
+    ("declared", "period", "kept"),  # `kept`: the newest truncations of a column.
+    [(None, 4, 0), (500, 4, 2), (500, 1, 2), (10, 2, 5), (3, 4, 99)],
+)
+def test_what_was_written_over_is_seen_whatever_is_declared(
+    num_steps, declared, period, kept
+):
+    size = buffer.sizes(60, 2, num_steps, declared)
+    assert size.rows == 30 + num_steps
+    world, ring = _world_of_steps(size, period, 96)
+    slots = np.arange(size.rows * 2)
+    whole = np.asarray(buffer.is_whole(ring, size, slots))
+    taken = jax.tree.map(np.asarray, _take_all(ring, size))
+    lost = 0
+    for env in range(2):
+        truncations = 0
+        for past in reversed(range(96 - size.rows + num_steps, 96)):
+            happened, slot = world.history[past][env], past % size.rows * 2 + env
+            truncations += happened.ended == TRUNCATED
+            expected = happened.ended != TRUNCATED or truncations <= kept
+            assert whole[slot] == expected
+            if expected:
+                _compare_one(jax.tree.map(lambda x, i=slot: x[i], taken), happened)
+            lost += not expected
+    assert (lost > 0) == (kept < 99)
+
+
+def test_the_count_of_truncations_starts_again():
+    size = buffer.sizes(10, num_envs=1, num_steps=1, time_limit=5)
+    assert (size.rows, size.side, size.cycle) == (11, 4, 12)
+    world, ring = _world_of_steps(size, 1, 29)
+    assert ring.truncations.tolist() == [29 % 12]
+    slots = jnp.array([t % 11 for t in range(19, 29)])
+    assert buffer.is_whole(ring, size, slots).tolist() == [False] * 6 + [True] * 4
+    assert buffer.take(ring, size, slots[6:]).s_t[:, 0].tolist() == [
+        world.history[t][0].s_t for t in range(25, 29)
+    ]
+
+
 @pytest.mark.slow
 def test_a_truncated_transition_ends_in_its_own_observation():
     size = buffer.sizes(4, num_envs=1, num_steps=1, time_limit=2)
@@ -275,3 +328,52 @@ def test_the_block_that_is_written_next_is_never_drawn():
     drawn = buffer.draw_uniform(jax.random.key(0), size, jnp.int32(12), 1000)
     # Time 12: the rows 4-7 were written first, 0-3 last; 4-7 come next.
     assert sorted(set(drawn.tolist())) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 40])
+def test_what_is_not_whole_is_left_out_and_the_rest_is_uniform(batch_size):
+    size = buffer.sizes(36, num_envs=2, num_steps=2, time_limit=None)
+    assert size.rows == 20
+    _, ring = _world_of_steps(size, 3, 60)
+
+    def draw(key, count):
+        return buffer.draw_uniform(key, size, jnp.int32(60), count)
+
+    def one(key):
+        return buffer.draw_whole(draw, key, ring, size, batch_size)
+
+    keys = jax.random.split(jax.random.key(0), 12_000 // batch_size)
+    drawn = jax.jit(jax.vmap(one))(keys)
+    whole = np.asarray(buffer.is_whole(ring, size, jnp.arange(40)))
+    wanted = [slot for slot in range(4, 40) if whole[slot]]  # 0 to 3 come next.
+    assert len(wanted) == 24  # Of 36; every third is truncated.
+    counts = np.bincount(np.ravel(drawn.slots), minlength=40)
+    assert np.flatnonzero(counts).tolist() == sorted(wanted)
+    assert np.ptp(counts[wanted]) < 200  # Around 500 each.
+    assert abs(float(drawn.left_out.mean()) - 1 / 3) < 0.02
+
+
+def test_where_nothing_is_lost_the_draws_are_what_they_were():
+    size = buffer.sizes(36, num_envs=2, num_steps=2, time_limit=3)
+    _, ring = _world_of_steps(size, 3, 60)
+
+    def draw(key, count):
+        return buffer.draw_uniform(key, size, jnp.int32(60), count)
+
+    key = jax.random.key(1)
+    drawn = buffer.draw_whole(draw, key, ring, size, 8)
+    assert drawn.slots.tolist() == draw(key, 8).tolist()
+    assert float(drawn.left_out) == 0
+    never = buffer.sizes(36, num_envs=2, num_steps=2, time_limit=1)
+    assert buffer.draw_whole(draw, key, ring, never, 8).left_out is None
+
+
+def test_where_all_are_lost_they_stay_and_are_counted():
+    size = buffer.sizes(10, num_envs=1, num_steps=1, time_limit=None)
+    _, ring = _world_of_steps(size, 1, 20)
+
+    def draw(key, count):
+        return buffer.draw_uniform(key, size, jnp.int32(20), count)
+
+    drawn = buffer.draw_whole(draw, jax.random.key(0), ring, size, 4)
+    assert drawn.slots.shape == (4,) and float(drawn.left_out) == 1.0
