@@ -224,16 +224,20 @@ def draw_uniform(
 
 
 class Drawn(NamedTuple):
-    """Slots of whole transitions, `[B]`.
+    """Slots, `[B]`.
 
     Attributes:
-        slots: Where they lie.
-        left_out: Part of the drawn slots that others stand for; None where no final
-            observation can be written over.
+        slots: Where whole transitions lie.
+        first: What was drawn at first.
+        lost: Where that is not whole, so that another slot stands for it; None where
+            no final observation can be written over.
+        found: Whether there was one to stand for them, a scalar.
     """
 
     slots: jax.Array
-    left_out: jax.Array | None
+    first: jax.Array
+    lost: jax.Array | None
+    found: jax.Array | bool = True
 
 
 def draw_whole(
@@ -246,7 +250,7 @@ def draw_whole(
     """Draw slots, and others for those whose final observation was written over.
 
     Others are what was drawn before them, or last; a small batch draws some more to
-    choose from. Only where all are to be left out, they stay.
+    choose from. Only where all are lost, they stay.
 
     Args:
         draw: `draw(key, count) -> [count]`, slots drawn independently.
@@ -255,18 +259,18 @@ def draw_whole(
         size: Its sizes.
         batch_size: Slots wanted.
     """
-    slots = draw(key, batch_size)
+    first = draw(key, batch_size)
     if size.side >= size.rows:
-        return Drawn(slots, None)
-    whole = is_whole(ring, size, slots)
-    left_out = 1.0 - jnp.mean(whole, dtype=jnp.float32)
+        return Drawn(first, first, None)
+    slots, whole = first, is_whole(ring, size, first)
+    lost = ~whole
     if batch_size < _CANDIDATES:
         more = draw(jax.random.fold_in(key, 1), _CANDIDATES - batch_size)
         slots = jnp.concatenate([slots, more])
         whole = jnp.concatenate([whole, is_whole(ring, size, more)])
     before = jax.lax.cummax(jnp.where(whole, jnp.arange(len(slots)), -1))
     place = jnp.where(before >= 0, before, before[-1])[:batch_size]
-    return Drawn(slots[place], left_out)
+    return Drawn(slots[place], first, lost, before[-1] >= 0)
 
 
 def is_whole(ring: Ring, size: Size, slots: jax.Array) -> jax.Array:
@@ -277,6 +281,15 @@ def is_whole(ring: Ring, size: Size, slots: jax.Array) -> jax.Array:
         return ~truncated
     since = (ring.truncations[slots % size.num_envs] - ints[:, 3]) % size.cycle
     return ~truncated | (since < size.side)
+
+
+def part_left_out(ring: Ring, size: Size, time: jax.Array) -> jax.Array:
+    """Part of what could be drawn after `time` steps that is not whole, a scalar."""
+    slots = jnp.arange(size.rows * size.num_envs)
+    age = (time - 1 - slots // size.num_envs) % size.rows
+    stored = age < jnp.minimum(time, size.rows - size.num_steps)
+    lost = jnp.sum(stored & ~is_whole(ring, size, slots), dtype=jnp.float32)
+    return lost / jnp.maximum(available(size, time), 1)
 
 
 def take(ring: Ring, size: Size, slots: jax.Array) -> Experience:

@@ -46,24 +46,17 @@ class Sample(NamedTuple):
 
     Attributes:
         experience: Transitions, `[B, ...]`.
-        slots: Where they lie, `[B]`.
+        slots: Where they lie, `[B]`; of one that others stand for, where it was drawn.
         weights: Their importance weights, `[B]`; None without priorities.
         ratio: Probability of each over that of a uniform draw, `[B]`; None likewise.
-        left_out: Part of the draws that others stand for, see `buffer.draw_whole`.
+        lost: Which slots others stand for, `[B]`, see `buffer.draw_whole`.
     """
 
     experience: Experience
     slots: jax.Array
     weights: jax.Array | None = None
     ratio: jax.Array | None = None
-    left_out: jax.Array | None = None
-
-    @property
-    def metrics(self) -> dict[str, jax.Array]:
-        """`replay/left_out`, where a transition may have to be left out."""
-        if self.left_out is None:
-            return {}
-        return {"replay/left_out": jnp.mean(self.left_out)}
+    lost: jax.Array | None = None
 
 
 def create(size: Size, obs: jax.Array, dtype: Any, config: Any) -> Memory:
@@ -91,11 +84,14 @@ def add(
     obs: jax.Array,
     config: Any,
 ) -> Memory:
-    """Store new transitions, at the largest priority seen so far."""
+    """Store new transitions, at the largest priority so far; none if not whole."""
     ring = buffer.add(memory.ring, size, time, new, obs)
     if memory.priorities is None:
         return Memory(ring, None)
-    kept = _entered(memory.priorities, size, time, config)
+    whole = jnp.ones_like(new.truncated)
+    if ring.final_obs is None:
+        whole = ~new.truncated
+    kept = _entered(memory.priorities, size, time, jnp.ravel(whole), config)
     if kept.ranking is not None:
         turn, done = size.rows // size.num_steps, time // size.num_steps
         due = ranking.is_due(turn, done)
@@ -103,14 +99,16 @@ def add(
     return Memory(ring, kept)
 
 
-def _entered(kept: Priorities, size: Size, time: jax.Array, config: Any) -> Priorities:
+def _entered(
+    kept: Priorities, size: Size, time: jax.Array, whole: jax.Array, config: Any
+) -> Priorities:
     """The newest block of slots comes in; the next one to be written goes out."""
     count = size.num_steps * size.num_envs
     start = (time % size.rows) * size.num_envs
     retired = (time + size.num_steps) % size.rows * size.num_envs
     block = jnp.arange(count)
     slots = jnp.concatenate([retired + block, start + block])
-    entering = jnp.repeat(jnp.array([False, True]), count)
+    entering = jnp.concatenate([jnp.zeros_like(whole), whole])
     if kept.ranking is None:
         return _put(kept, slots, jnp.where(entering, kept.largest, 0.0))
     return _put_ranks(kept, slots, jnp.where(entering, kept.largest, -1.0), config)
@@ -163,24 +161,34 @@ def sample(
             return buffer.draw_uniform(key, size, time, count)
         return blocked_sums.draw(key, kept.tree, count)
 
-    slots, left_out = buffer.draw_whole(draw, key, ring, size, batch_size)
-    experience = buffer.take(ring, size, slots)
+    drawn = buffer.draw_whole(draw, key, ring, size, batch_size)
+    found = Sample(
+        buffer.take(ring, size, drawn.slots), slots=drawn.first, lost=drawn.lost
+    )
     if kept is None:
-        return Sample(experience, slots, left_out=left_out)
-    probability = blocked_sums.get(kept.tree, slots) / blocked_sums.total(kept.tree)
-    ratio = buffer.available(size, time) * probability
+        return found
+    priority = blocked_sums.get(kept.tree, drawn.slots)
+    ratio = buffer.available(size, time) * priority / blocked_sums.total(kept.tree)
     weights = priorities.importance_weights(ratio, 1, config.replay.importance)
-    return Sample(experience, slots, weights, ratio, left_out)
+    # A priority may be as large as all others: a batch of one that is lost weighs 0.
+    weights = jnp.where(drawn.found, weights, 0.0)
+    return found._replace(weights=weights, ratio=ratio)
 
 
 # ------------------------------------------------------------------------- prioritising
 
 
-def prioritise(memory: Memory, slots: jax.Array, signals: Any, config: Any) -> Memory:
+def prioritise(
+    memory: Memory,
+    slots: jax.Array,
+    signals: Any,
+    config: Any,
+    lost: jax.Array | None = None,
+) -> Memory:
     """Give the transitions in `slots` the priorities that their signals deserve.
 
-    A ValueError where the estimator should have chosen a batch out of a large one, and
-    did not.
+    Those that are `lost` get none, and are not drawn again. A ValueError where the
+    estimator should have chosen a batch out of a large one, and did not.
     """
     if memory.priorities is None:
         _check_resampled(signals, config)
@@ -194,9 +202,11 @@ def prioritise(memory: Memory, slots: jax.Array, signals: Any, config: Any) -> M
         new, old = priorities.raised(scores, 1.0), kept.ranking.scores[slots]
     new = jnp.where(jnp.isnan(new), old, new)
     kept = kept._replace(largest=jnp.maximum(kept.largest, jnp.max(new)))
+    lost = jnp.zeros_like(new, bool) if lost is None else lost
     if kept.ranking is None:
-        new = jnp.maximum(new, _LEAST)
+        new = jnp.where(lost, 0.0, jnp.maximum(new, _LEAST))
         return memory._replace(priorities=_put(kept, slots, new))
+    new = jnp.where(lost, -1.0, new)
     return memory._replace(priorities=_put_ranks(kept, slots, new, config))
 
 

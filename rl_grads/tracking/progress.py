@@ -158,12 +158,12 @@ def _count(number: int, word: str) -> str:
 def result_table(
     summary: Mapping[str, Any], paths: Sequence[pathlib.Path | str]
 ) -> rich.console.Group:
-    """The end of a run: final metrics with their intervals, then what was written.
+    """The end of a run: final metrics with their intervals, notes, what was written.
 
     Args:
         summary: Final metrics are its entries with a list `members` (see
             `rl_grads.analysis.statistics.summarise`); `diverged` has an entry for
-            every member that diverged.
+            every member that diverged, and `notes` are lines below the table.
         paths: What the run wrote.
 
     Returns:
@@ -177,7 +177,8 @@ def result_table(
         if isinstance(value, Mapping) and "members" in value:
             cells = (_estimate(value.get("mean")), _estimate(value.get("iqm")))
             table.add_row(name, *cells, str(len(value["members"])), str(count))
-    lines = (rich.text.Text(str(path), overflow="fold") for path in paths)
+    below = (*summary.get("notes", ()), *map(str, paths))
+    lines = (rich.text.Text(line, overflow="fold") for line in below)
     return rich.console.Group(table, *lines)
 
 

@@ -296,8 +296,9 @@ def learn(
         kept = stored._replace(priorities=learning.priorities)
         drawn = memory.sample(kept, size, time, key, parts.config)
         agent, report = _update(parts, learning.agent, drawn.experience, drawn.weights)
-        kept = memory.prioritise(kept, drawn.slots, report.signals, parts.config)
-        return _Learning(agent, kept.priorities), report.metrics | drawn.metrics
+        scored = (drawn.slots, report.signals, parts.config, drawn.lost)
+        kept = memory.prioritise(kept, *scored)
+        return _Learning(agent, kept.priorities), report.metrics
 
     start = _Learning(member.agent, stored.priorities)
     end, metrics = jax.lax.scan(step, start, keys)
@@ -441,14 +442,26 @@ def chunk(
 
     sums = jax.tree.map(lambda x: jnp.where(first, 0, x), member.stretch)
     start = (time, member._replace(stretch=sums))
-    _, member = jax.lax.fori_loop(0, iterations, step, start)
+    time, member = jax.lax.fori_loop(0, iterations, step, start)
     assert member.stretch is not None
     count, metrics, finished = member.stretch
     means = {name: value / count for name, value in metrics.items()}
     learned = {}
     if member.meta is not None:
         learned = online.metrics(parts.config, member.meta.real)
-    return member, {**means, **_episode_metrics(member, finished), **learned}
+    rest = _episode_metrics(member, finished) | _replay_metrics(parts, member, time)
+    return member, {**means, **rest, **learned}
+
+
+def _replay_metrics(
+    parts: Parts, member: MemberState, time: jax.Array
+) -> dict[str, jax.Array]:
+    """What the memory leaves out, unless it keeps all final observations there are."""
+    size = parts.size
+    if size is None or member.memory is None or size.side >= size.rows:
+        return {}
+    left_out = buffer.part_left_out(member.memory.ring, size, time)
+    return {"replay/left_out": left_out}
 
 
 def _episode_metrics(member: MemberState, finished: Finished) -> dict[str, jax.Array]:

@@ -149,7 +149,7 @@ def from_replay(
         kept = _prioritise(kept, drawn, out.estimate.reports, the.config)
         means = jax.tree.map(lambda x: x.mean(0), out.estimate.reports.metrics)
         moved = _Learning(out.estimate.state, out.meta, kept.priorities)
-        return moved, means | out.metrics | drawn.metrics
+        return moved, means | out.metrics
 
     start = _Learning(agent, meta, source.memory.priorities)
     end, metrics = jax.lax.scan(group, start, groups)
@@ -181,8 +181,10 @@ def _prioritise(
     count = reports.signals.td_error.shape[0]
 
     def one(kept: memory.Memory, k: jax.Array) -> tuple[memory.Memory, None]:
-        slots, signals = drawn.slots[k], jax.tree.map(lambda x: x[k], reports.signals)
-        return memory.prioritise(kept, slots, signals, config), None
+        slots, lost, signals = jax.tree.map(
+            lambda x: x[k], (drawn.slots, drawn.lost, reports.signals)
+        )
+        return memory.prioritise(kept, slots, signals, config, lost), None
 
     return jax.lax.scan(one, kept, jnp.arange(count))[0]
 

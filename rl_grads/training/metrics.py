@@ -164,9 +164,9 @@ METRICS = (
     Metric(
         "replay/left_out",
         "-",
-        "part of the transitions drawn from replay that others stood for, because "
-        "their final observation had been written over: episodes were truncated "
-        "sooner than the environment's `time_limit` says",
+        "part of the stored transitions that are not drawn, as their final "
+        "observation was written over: episodes are truncated sooner than the "
+        "environment's `time_limit` says (1 is always right)",
     ),
     Metric("loss/td_error_abs", "reward", "mean absolute TD error of the batches"),
     Metric("loss/td_error_square", "reward²", "mean squared TD error of the batches"),

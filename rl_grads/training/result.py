@@ -93,6 +93,7 @@ class Result(NamedTuple):
             **{name: summarise(values) for name, values in self.final().items()},
             "status": self.status,
             "diverged": {str(m): at for m, at in diverged.items()},
+            "notes": self.notes(),
             "seeds": [m.seed for m in self.members],
             "env_steps": env_steps,
             "wall_s": self.timing.wall_s,
@@ -100,6 +101,18 @@ class Result(NamedTuple):
             "steps_per_s": self.timing.steps / running,
             "device": self.device,
         }
+
+    def notes(self) -> list[str]:
+        """What one should know before using the numbers, a line each."""
+        left_out = self.metrics.get("replay/left_out", np.zeros(1))
+        most = np.nanmax(left_out, initial=0.0)
+        if not most > 0:
+            return []
+        return [
+            f"replay/left_out: up to {most:.2%} of the stored transitions were never "
+            "drawn, as their final observations were written over: the environment "
+            "truncates episodes sooner than its time_limit says (1 is always right)"
+        ]
 
     def frame(self) -> Any:
         """All rows as a pandas DataFrame: `step, member, seed`, then the metrics.

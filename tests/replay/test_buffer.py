@@ -350,7 +350,7 @@ def test_what_is_not_whole_is_left_out_and_the_rest_is_uniform(batch_size):
     counts = np.bincount(np.ravel(drawn.slots), minlength=40)
     assert np.flatnonzero(counts).tolist() == sorted(wanted)
     assert np.ptp(counts[wanted]) < 200  # Around 500 each.
-    assert abs(float(drawn.left_out.mean()) - 1 / 3) < 0.02
+    assert abs(float(drawn.lost.mean()) - 1 / 3) < 0.02
 
 
 def test_where_nothing_is_lost_the_draws_are_what_they_were():
@@ -363,9 +363,9 @@ def test_where_nothing_is_lost_the_draws_are_what_they_were():
     key = jax.random.key(1)
     drawn = buffer.draw_whole(draw, key, ring, size, 8)
     assert drawn.slots.tolist() == draw(key, 8).tolist()
-    assert float(drawn.left_out) == 0
+    assert not np.any(drawn.lost)
     never = buffer.sizes(36, num_envs=2, num_steps=2, time_limit=1)
-    assert buffer.draw_whole(draw, key, ring, never, 8).left_out is None
+    assert buffer.draw_whole(draw, key, ring, never, 8).lost is None
 
 
 def test_where_all_are_lost_they_stay_and_are_counted():
@@ -376,4 +376,4 @@ def test_where_all_are_lost_they_stay_and_are_counted():
         return buffer.draw_uniform(key, size, jnp.int32(20), count)
 
     drawn = buffer.draw_whole(draw, jax.random.key(0), ring, size, 4)
-    assert drawn.slots.shape == (4,) and float(drawn.left_out) == 1.0
+    assert drawn.slots.shape == (4,) and np.all(drawn.lost)

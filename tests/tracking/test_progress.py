@@ -123,6 +123,11 @@ def test_the_table_has_estimates_members_divergence_and_paths():
     assert path in text.replace("\n", "")
 
 
+def test_notes_stand_below_the_table():
+    text = render({"a": summarise([1.0, 3.0]), "notes": ["mind this"]}, ["a/path"])
+    assert text.splitlines()[-2:] == ["mind this", "a/path"]
+
+
 def test_the_table_says_what_is_unknown():
     text = render({"a": summarise([1.0, 3.0]), "b": summarise([1.0, math.nan, 2.0])})
     rows = [
