@@ -28,11 +28,12 @@ def start(setup: Setup, begin: Begin) -> dict[str, Any]:
         OSError: A folder cannot be written.
     """
     document = _run_document(setup, begin)
+    setup.home.mkdir(parents=True, exist_ok=True)
     for point in setup.group.points:
         point.directory.mkdir(parents=True, exist_ok=True)
+    _write(setup, document)  # First: what has a config has this as well.
+    for point in setup.group.points:
         _write_config(setup, point, begin)
-    setup.home.mkdir(parents=True, exist_ok=True)
-    _write(setup, document)
     return document
 
 

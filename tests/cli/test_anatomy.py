@@ -174,8 +174,14 @@ def test_a_run_that_does_not_come_out_the_same_is_refused(train, home):
         ((str(RUN), "--step", "46", "--update", "3"), "update=3: expected one of"),
         ((str(RUN), "--step", "46", "--top", "0"), "--top=0: expected an integer"),
         (("runs/on", "--step", "46"), "runs/on: expected the folder of a run"),
-        (("empty", "--step", "46"), "empty: expected a run or a sweep"),
-        (("library", "--step", "46"), "library: expected a run of rl-grads train"),
+        (
+            ("empty", "--step", "46"),
+            "empty: expected the folder of a run, with config.json",
+        ),
+        (
+            ("library", "--step", "46"),
+            "library: expected the folder of a run, with config.json",
+        ),
     ],
 )
 def test_bad_input_gives_one_message(train, command, home, argv, message):
@@ -221,3 +227,30 @@ def test_help(command, capsys):
         command("anatomy", "--help")
     assert error.value.code == 0
     assert "anatomy" in COMMANDS
+
+
+def test_a_point_of_a_population_is_taken_apart(home):
+    changes = {
+        "network.hidden": (8,),
+        "training.num_envs": 2,
+        "training.total_steps": 48,
+        "training.warmup_steps": 40,
+        "training.batch_size": 4,
+        "tracking.interval": 4,
+        "evaluation.episodes": 1,
+        "evaluation.max_steps": 20,
+        "tracking.progress": False,
+        "tracking.trackio": False,
+        "tracking.wandb.mode": "disabled",
+    }
+    config = rg.replace(rg.Config(), changes)
+    rates = {"optimizer.learning_rate": [0.01, 0.1]}
+    members = rg.population(config, seeds=[3, 4], sweep=rates)
+    mixed = [members[i] for i in (0, 2, 1, 3)]  # Points lie across one another.
+    rg.train(members=mixed, run_dir="swept")
+    found = recorded.read(pathlib.Path("swept/1"))
+    again = recorded.population(found)
+    told = [(m.seed, m.config.optimizer.learning_rate) for m in again]
+    assert told == [(3, 0.01), (3, 0.1), (4, 0.01), (4, 0.1)]
+    one = anatomy(again, pathlib.Path("swept/1"), Which(step=46, member=1))
+    assert (one.seed, one.rows) == (4, 2)
