@@ -1,4 +1,4 @@
-"""An interrupt of `rg.train` returns what there is; pieces add up to the same stretch."""
+"""An interrupt of `rg.train` returns what there is; pieces add up to a stretch."""
 
 import os
 import signal
