@@ -4,10 +4,13 @@ import contextlib
 import math
 import random
 import signal
+import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import pytest
 
 import rl_grads as rg
 from rl_grads import config as configs
@@ -17,7 +20,8 @@ from rl_grads.training import evaluation, loop
 from rl_grads.training.engine import Given, parts
 from rl_grads.training.schema import Config
 
-COUNT, TRACED, TRAINED = 2000, 150, 24
+BLOCKS, BLOCK = 20, 100  # 2000 configs, by seed.
+TRACED, TRAINED = 5, 1  # Accepted ones, per block.
 LONGEST = 600  # Characters of a message.
 SECONDS = 60.0  # For one config.
 LARGEST = 2**22  # Numbers in the state of a member that is trained.
@@ -192,9 +196,9 @@ def trace(config: Config) -> int:
         the = parts(Given(None, None), config)
         member = loop.init(the, key)
         if the.size is not None:
-            member = loop.warm_up(the, member, 0, 1)
-        moved, metrics = loop.chunk(the, member, 0, 1)
-        return member, metrics, evaluation.evaluate(the, moved, 1)
+            member = loop.warm_up(the, member, jnp.int32(0), jnp.int32(1))
+        moved, metrics, _ = loop.iterate(the, member, jnp.int32(0))
+        return member, metrics, evaluation.evaluate(the, moved, jnp.int32(1))
 
     with jax.enable_x64(config.precision == "float64"):
         member, *_ = jax.eval_shape(whole, config, jax.random.key(0))
@@ -226,9 +230,6 @@ def train_twice(config: Config) -> None:
     assert result.steps[-1] == 3 * per
 
 
-# ------------------------------------------------------------------------------- tests
-
-
 def attempt(call: Any, *arguments: Any) -> tuple[Any, str]:
     """What a call returns, and what it raised in words."""
     try:
@@ -236,3 +237,75 @@ def attempt(call: Any, *arguments: Any) -> tuple[Any, str]:
             return call(*arguments), ""
     except (Exception, TookTooLong) as error:
         return None, f"{type(error).__name__}: {str(error)[:300]}"
+
+
+class Tried(NamedTuple):
+    """What came of some seeds: accepted configs and findings, by seed."""
+
+    accepted: dict[int, Config]
+    findings: dict[int, Any]
+
+
+def try_all(seeds: range) -> Tried:
+    """Show every config to the door."""
+    tried = Tried({}, {})
+    for seed in seeds:
+        argv = command_line(seed)
+        outcome, raised = attempt(at_the_door, argv)
+        finding = raised or outcome.finding
+        if finding:
+            tried.findings[seed] = (finding, argv)
+        elif outcome.config is not None:
+            tried.accepted[seed] = outcome.config
+    return tried
+
+
+def run_some(accepted: dict[int, Config]) -> dict[int, str]:
+    """Trace the first of the accepted configs, train the first small ones; findings."""
+    findings, left = {}, TRAINED
+    for seed, config in list(accepted.items())[:TRACED]:
+        size, findings[seed] = attempt(trace, config)
+        if left and not findings[seed] and is_small(config, size):
+            left -= 1
+            _, findings[seed] = attempt(train_twice, config)
+    return {seed: finding for seed, finding in findings.items() if finding}
+
+
+# ------------------------------------------------------------------------------- tests
+
+
+@pytest.fixture
+def schemas(command):
+    """Hydra knows the schemas; what JAX was set to comes back, as after a command."""
+    compose.store_schemas()
+
+
+def test_a_few_random_configs(schemas):
+    tried = try_all(range(20))
+    assert tried.findings == {}
+    assert 2 <= len(tried.accepted) <= 18
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_random_configs_are_refused_by_one_line_or_run(schemas, block):
+    """A finding is printed with its seed; `command_line(seed)` makes it again."""
+    tried = try_all(range(block * BLOCK, (block + 1) * BLOCK))
+    assert tried.findings == {}
+    assert tried.accepted
+    assert run_some(tried.accepted) == {}
+
+
+def test_what_a_finding_is():
+    argv = ["+env.params.gravity=1", "agent=td_lambda"]
+    assert _complaint("env.params.gravity=1: expected nothing", argv) == ""
+    assert _complaint("replay=buffer: expected null beside agent=td_lambda", argv) == ""
+    assert _complaint("expected a number", argv) == "names no key: expected a number"
+    assert _complaint("agent\nagent", argv) == "a long message: agent\nagent"
+    assert _complaint("agent" * 120, argv).startswith("a long message: agent")
+    assert _complaint("", argv).startswith("a long message")
+
+
+def test_what_takes_too_long_is_a_finding(monkeypatch):
+    monkeypatch.setitem(globals(), "SECONDS", 0.01)
+    assert attempt(time.sleep, 5.0) == (None, "TookTooLong: ")
