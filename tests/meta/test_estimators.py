@@ -226,7 +226,6 @@ def test_the_expansion_in_the_step_size(double_precision, name):
 # --------------------------------------------------------------------------- evolution
 
 
-@pytest.mark.slow
 def test_particles_are_copied_inside_the_program_and_not_in_a_list():
     """A list of 1e8 entries took minutes before anything ran."""
     many = estimators.persistent_evolution(particles=2**31 - 1)
@@ -239,6 +238,7 @@ def test_particles_are_copied_inside_the_program_and_not_in_a_list():
     assert few.plus["key"].shape == (2,)
 
 
+@pytest.mark.slow
 def test_persistent_evolution_is_unbiased_over_two_calls(double_precision):
     """The second estimate sees through both inner loops; d loss / d step of K = 2."""
     particles = estimators.persistent_evolution(particles=4000, noise=0.01)
