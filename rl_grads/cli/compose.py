@@ -25,6 +25,7 @@ from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 import rl_grads.training.schema as schema
+from rl_grads.cli import text_fields
 from rl_grads.cli.errors import KNOWN, no_such_key, not_accepted
 from rl_grads.config import (
     SCHEMAS,
@@ -130,7 +131,12 @@ class Request(NamedTuple):
 
 
 def spell(argument: str) -> str:
-    """The argument with `GROUP=null` as `GROUP=none`: Hydra takes names alone."""
+    """The argument as Hydra is to take it.
+
+    `GROUP=null` becomes `GROUP=none`, as Hydra takes names alone, and text is quoted
+    where Hydra would read a number.
+    """
+    argument = text_fields.as_typed(argument)
     group, equals, names = argument.partition("=")
     if group not in (*GROUPS, "experiment") or not equals:
         return argument
