@@ -213,3 +213,52 @@ def test_a_users_configs_stand_among_the_expected_names(command, folder):
     err = command("train", f"--config-dir={folder}", "experiment=min").err
     assert "minatar_breakout, mine, random_walk, random_walk_19, " in err
     assert "did you mean 'mine'?" in err
+
+
+OWN = {
+    "replay/per": "defaults:\n  - schema/buffer@_here_\ncapacity: 77\n",
+    "network/mlp": "defaults:\n  - schema/mlp@_here_\nhidden: [7]\n",
+    "experiment/train": "# @package _global_\nseeds: 3\n",
+    "notes/of_mine": "a: 1\n",
+}
+
+
+@pytest.mark.parametrize("mode", ["RUN", "MULTIRUN"])
+def test_a_users_file_wins_over_the_built_in_one_and_it_is_said(command, home, mode):
+    for name, text in OWN.items():
+        path = home / "conf" / f"{name}.yaml"
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    shown = ("--cfg", "job", f"hydra.mode={mode}")
+    line = ("train", "--config-dir", "conf", "replay=per", *shown)
+    status, out, err = command(*line)
+    assert status == 0, err
+    printed = yaml.safe_load(out)
+    assert printed["replay"]["capacity"] == 77
+    assert printed["network"]["hidden"] == [7]
+    assert printed["seeds"] == 3
+    assert err == (
+        "--config-dir=conf: experiment/train.yaml, network/mlp.yaml, replay/per.yaml "
+        "stand for the built-in files\n"
+    )
+
+
+def test_a_users_train_yaml_is_the_one_that_is_used(command, home):
+    whole = (CONFIGS / "train.yaml").read_text()
+    (home / "conf").mkdir()
+    (home / "conf" / "train.yaml").write_text(f"{whole}seeds: 4\n")
+    status, out, err = command("train", "--config-dir=conf", "--cfg", "job")
+    assert (status, yaml.safe_load(out)["seeds"]) == (0, 4), err
+    assert err == "--config-dir=conf: train.yaml stands for the built-in file\n"
+
+
+@pytest.mark.slow
+def test_a_run_trains_what_the_users_file_says(train, home):
+    path = home / "conf" / "replay" / "per.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(OWN["replay/per"])
+    status, _, err = train("--config-dir=conf", "replay=per", "run.id=own")
+    assert status == 0, err
+    assert err.count("replay/per.yaml stands for the built-in file") == 1
+    saved = yaml.safe_load((home / "runs/own/.hydra/config.yaml").read_text())
+    assert saved["replay"]["capacity"] == 77
