@@ -27,6 +27,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 import rl_grads.training.schema as schema
 from rl_grads.cli import text_fields
+from rl_grads.cli.environment_values import environment_values as environment_values
 from rl_grads.cli.errors import KNOWN, no_such_key, not_accepted
 from rl_grads.config import (
     SCHEMAS,
@@ -304,11 +305,6 @@ def hidden(folder: pathlib.Path) -> list[str]:
     names = sorted(str(path) for path in files)
     known = {f"{name}.yaml" for name in SCHEMAS}
     return [n for n in names if n in known or (config_directory() / n).is_file()]
-
-
-def environment_values(composed: DictConfig) -> dict[str, str]:
-    """Keys whose values read the environment, with their text."""
-    return {}
 
 
 def quoted(text: str) -> str:

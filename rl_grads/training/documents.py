@@ -50,7 +50,7 @@ def entries(setup: Setup, point: Point) -> dict[str, Any]:
     """The flat document of a point's config, as it is recorded."""
     config = setup.members[point.members[0]].config
     own = {k: v for k, v in to_document(config).items() if k not in _OWN}
-    return own | dict(setup.origin.unresolved)
+    return own | {k: v for k, v in setup.origin.unresolved.items() if k in own}
 
 
 def _write_config(setup: Setup, point: Point, begin: Begin) -> None:

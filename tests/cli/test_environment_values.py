@@ -1,0 +1,78 @@
+"""Values that read the environment are known before anything is resolved."""
+
+import pytest
+from omegaconf import OmegaConf
+
+from rl_grads.cli import compose
+from rl_grads.cli.environment_values import environment_values
+
+
+def found(*overrides):
+    """The mapping of a command line."""
+    compose.store_schemas()
+    with compose.composer(compose.read([])) as make:
+        whole = make([compose.spell(o) for o in overrides], False)
+        with_hydra = environment_values(whole)
+        assert with_hydra == environment_values(compose.without_hydra(whole))
+        return with_hydra
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("tracking.wandb.project='${oc.env:SECRET}'", "${oc.env:SECRET}"),
+        ("tracking.wandb.project='a-${oc.env:SECRET,b}-c'", "a-${oc.env:SECRET,b}-c"),
+        ("seed='${oc.decode:${oc.env:SECRET}}'", "${oc.decode:${oc.env:SECRET}}"),
+        ("seeds='${ oc.env : SECRET}'", "${ oc.env : SECRET}"),
+        ("optimizer.learning_rate='${oc.env:SECRET}'", "${oc.env:SECRET}"),
+        ("tracking.wandb.project='${a_plugin:1}'", "${a_plugin:1}"),
+        ("tracking.wandb.tags=[a,'${oc.env:SECRET}',2]", "[a, ${oc.env:SECRET}, 2]"),
+        (
+            "+env.params={gravity:'${oc.env:SECRET}',length:1.0}",
+            "{gravity: ${oc.env:SECRET}, length: 1.0}",
+        ),
+    ],
+)
+def test_what_reads_the_environment_is_named_with_its_text(override, expected):
+    key = override.lstrip("+").partition("=")[0]
+    assert found(override) == {key: expected}
+
+
+def test_references_are_followed():
+    values = found(
+        "tracking.wandb.group='${oc.env:SECRET}'",
+        "tracking.wandb.project='x${tracking.wandb.group}'",
+        "resume='${tracking.wandb.project}'",
+        "tracking.wandb.entity='${.mode}'",
+        "tracking.wandb.tags=['${tracking.wandb.group}']",
+    )
+    assert values == {
+        "tracking.wandb.group": "${oc.env:SECRET}",
+        "tracking.wandb.project": "x${tracking.wandb.group}",
+        "resume": "${tracking.wandb.project}",
+        "tracking.wandb.tags": "[${tracking.wandb.group}]",
+    }
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "seed=1",
+        "tracking.wandb.group='${run.id}'",
+        "tracking.wandb.group='${now:%Y}'",
+        "tracking.wandb.group='${hydra:job.name}'",
+        "tracking.wandb.group='${nothing.there}'",
+        "seed='${oc.decode:1}'",
+    ],
+)
+def test_what_comes_from_elsewhere_is_not(override):
+    assert found(override) == {}
+
+
+def test_nothing_is_read(monkeypatch):
+    monkeypatch.delenv("SECRET", raising=False)
+    read = []
+    OmegaConf.register_new_resolver("a_plugin", read.append)
+    values = found("resume='${oc.env:SECRET}'", "run.id='${a_plugin:1}'")
+    OmegaConf.clear_resolver("a_plugin")
+    assert (list(values), read) == (["resume", "run.id"], [])
