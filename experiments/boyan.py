@@ -17,7 +17,7 @@ from rl_grads.cli import figures
 METRIC = "evaluation/rmspbe"
 METHODS = ("semi", "full", "residual", "gtd2", "tdc", "tdrc")
 STEP_SIZES = tuple(2.0**k for k in range(-8, 2))
-CEILING = 2.5
+WORST = 2.5
 
 
 def draw(config: Any) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def draw(config: Any) -> dict[str, Any]:
         [at >= 0 for at in result.diverged_at],
     )
     x, y = plots.Axis("step size"), plots.Axis(METRIC)
-    return {"boyan": plots.sensitivity(points, x, y, ceiling=CEILING)}
+    return {"boyan": plots.sensitivity(points, x, y, worst=WORST)}
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ def main() -> None:
             ends + moved,
             plots.Axis("meta step size"),
             plan.y,
-            ceiling=1.5 * float(np.mean(best.values)),
+            worst=1.5 * float(np.mean(best.values)),
         )
         picture = arguments.folder / f"meta_step_size_{name}.png"
         figure.savefig(picture, dpi=90, metadata={"Software": None})

@@ -306,18 +306,21 @@ def sensitivity(
     x: Axis,
     y: Axis,
     *,
-    ceiling: float | None = None,
+    worst: float | None = None,
+    higher_is_better: bool = False,
 ) -> "Figure":
     """A final metric over a number that was swept, a line for each method.
 
     Means over members with 95 % bootstrap intervals. Points that diverged, with a
-    value that is not finite, or above the ceiling, stand on it as crosses.
+    value that is not finite, or worse than the worst value shown, stand on that as
+    crosses: at the top, or at the bottom where higher is better.
 
     Args:
         points: Those of one line need not be sorted.
         x: The swept number; `log` is set where all are positive and far apart.
         y: The metric.
-        ceiling: Highest value shown; by default the highest of all intervals.
+        worst: Worst value shown; by default the worst end of all intervals.
+        higher_is_better: Which end of the metric is the good one.
 
     Raises:
         ValueError: There are no points.
@@ -330,7 +333,8 @@ def sensitivity(
     """
     if not points:
         raise ValueError("points: expected at least one")
-    limit = _ceiling(points) if ceiling is None else ceiling
+    sign = -1 if higher_is_better else 1
+    limit = _Limit(_worst(points, sign) if worst is None else worst, sign)
     where = np.array([p.x for p in points], float)
     wide = bool((where > 0).all() and where.max() >= _WIDE * where.min())
     figure, axes = _figure(x._replace(log=x.log or wide), y, None)
@@ -338,36 +342,54 @@ def sensitivity(
         own = sorted((p for p in points if p.line == label), key=lambda p: p.x)
         color = _draw(axes, _sensitivity_line(label, own, limit), "o")
         lost = [p.x for p in own if _is_lost(p, limit)]
-        axes.plot(lost, [limit] * len(lost), "x", color=color, markersize=9, mew=2)
-    axes.axhline(limit, color="0.6", linewidth=0.8, linestyle=":")
+        axes.plot(lost, [limit.at] * len(lost), "x", color=color, markersize=9, mew=2)
+    axes.axhline(limit.at, color="0.6", linewidth=0.8, linestyle=":")
     _legend(axes)
     return figure
 
 
-def _ceiling(points: Sequence[Point]) -> float:
-    """The highest interval of the points that did not diverge; 1 if all did."""
-    kept = [p.values for p in points if not _is_lost(p, np.inf)]
-    tops = [interval(values, mean).high or float(mean(values)) for values in kept]
-    return max(tops, default=1.0)
+class _Limit(NamedTuple):
+    """The worst value shown; `sign` is 1 where it is the highest, else -1."""
+
+    at: float
+    sign: int
 
 
-def _is_lost(point: Point, limit: float) -> bool:
-    """Whether a point diverged or lies above the ceiling."""
-    return point.diverged or not float(mean(point.values)) <= limit
+def _worst(points: Sequence[Point], sign: int) -> float:
+    """The worst end of the intervals of what did not diverge; 1 if all did."""
+    anything = _Limit(sign * np.inf, sign)
+    kept = [p.values for p in points if not _is_lost(p, anything)]
+    ends = [_end(values, sign) for values in kept]
+    return max(ends, key=lambda end: sign * end, default=1.0)
 
 
-def _sensitivity_line(label: str, points: Sequence[Point], limit: float) -> Line:
-    """Means, those of lost points at the ceiling, with their intervals."""
+def _end(values: Any, sign: int) -> float:
+    """An end of the interval of the mean; of one value that itself."""
+    between = interval(values, mean)
+    end = between.high if sign > 0 else between.low
+    return float(mean(values)) if end is None else end
+
+
+def _is_lost(point: Point, limit: _Limit) -> bool:
+    """Whether a point diverged or is worse than the limit."""
+    # The mean of values that are not all finite is nan, on no side of anything.
+    shown = limit.sign * float(mean(point.values)) <= limit.sign * limit.at
+    return point.diverged or not shown
+
+
+def _sensitivity_line(label: str, points: Sequence[Point], limit: _Limit) -> Line:
+    """Means, those of lost points at the limit, with their intervals."""
     lost = np.array([_is_lost(p, limit) for p in points])
-    heights = np.where(lost, limit, [float(mean(p.values)) for p in points])
-    ends = [interval(p.values, mean)[:2] for p in points]
-    low, high = np.array(ends, float).T
+    heights = np.where(lost, limit.at, [float(mean(p.values)) for p in points])
+    ends = np.array([interval(p.values, mean)[:2] for p in points], float).T
+    cut = np.minimum if limit.sign > 0 else np.maximum
+    low, high = np.where(lost, np.nan, cut(ends, limit.at))
     return Line(
         label=label,
         x=np.array([p.x for p in points], float),
         y=heights,
-        low=np.where(lost, np.nan, low),
-        high=np.where(lost, np.nan, np.minimum(high, limit)),
+        low=low,
+        high=high,
     )
 
 

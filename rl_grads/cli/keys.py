@@ -235,6 +235,9 @@ def _yaml(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+_BETTER = {True: "higher", False: "lower", None: "-"}
+
+
 def _metrics() -> Iterator[str]:
     yield "## Metrics"
     yield (
@@ -243,7 +246,9 @@ def _metrics() -> Iterator[str]:
         "the agent. Those of loss and gradient are means over the updates since the "
         "last row."
     )
-    lines = ["| metric | unit | meaning |\n|---|---|---|"]
-    lines += [f"| `{m.name}` | {m.unit} | {m.meaning} |" for m in METRICS]
-    lines += ["| `loss/NAME` | yours | mean of `Signals.extra[NAME]` of a loss |"]
+    lines = ["| metric | unit | better | meaning |\n|---|---|---|---|"]
+    lines += [
+        f"| `{m.name}` | {m.unit} | {_BETTER[m.higher_is_better]} | {m.meaning} |"
+        for m in METRICS
+    ]
     yield "\n".join(lines)

@@ -9,6 +9,7 @@ from typing import Any
 from rl_grads.cli import errors, results
 from rl_grads.cli.results import Point
 from rl_grads.config import ConfigError
+from rl_grads.training.metrics import higher_is_better
 
 # Keys in which points may differ and still be one: their members are pooled.
 _POOLED = ("seed", "seeds")
@@ -60,11 +61,11 @@ def _parser() -> argparse.ArgumentParser:
     sensitivity.add_argument("--x", required=True, metavar="KEY", help="swept number")
     sensitivity.add_argument("--lines", metavar="KEY", help="key with a line per value")
     sensitivity.add_argument(
-        "--ceiling",
+        "--worst",
         type=float,
         metavar="VALUE",
-        help="highest value shown; points above it, and those that diverged, stand on "
-        "it (default: the highest of all intervals)",
+        help="worst value shown, the lowest where higher is better; points beyond it, "
+        "and those that diverged, stand on it (default: the worst of all intervals)",
     )
     for one in (curves, learned, sensitivity):
         _files(one)
@@ -155,7 +156,8 @@ def _sensitivity(options: argparse.Namespace) -> Any:
         for (x, line), alike in pooled.items()
     ]
     x, y = plots.Axis(options.x), plots.Axis(metric, options.log_y)
-    return plots.sensitivity(made, x, y, ceiling=options.ceiling)
+    higher = higher_is_better(metric) is True
+    return plots.sensitivity(made, x, y, worst=options.worst, higher_is_better=higher)
 
 
 def _line(point: Point, key: str) -> str:

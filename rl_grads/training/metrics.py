@@ -1,18 +1,27 @@
-"""Every metric that training reports: its name, unit and meaning. Imports no JAX.
+"""Every metric that training reports: name, unit, meaning, good end. Imports no JAX.
 
 Metrics of a stretch are means over its iterations, but for those marked as totals.
 A user's loss adds `loss/NAME` for every entry of its `Signals.extra`.
 """
 
+import re
 from typing import NamedTuple
 
 
 class Metric(NamedTuple):
-    """One metric, a number per logged row and member."""
+    """One metric, a number per logged row and member.
+
+    Attributes:
+        name: As it is logged.
+        unit: Its unit.
+        meaning: What it says.
+        higher_is_better: Which end is the good one; None: neither, by itself.
+    """
 
     name: str
     unit: str
     meaning: str
+    higher_is_better: bool | None = None
 
 
 def _receipt(kind: str, what: str) -> tuple[Metric, ...]:
@@ -49,7 +58,7 @@ def _sampling_variance() -> tuple[Metric, ...]:
     scaled = "the same of the gradient as the optimizer scales it; drawn by"
     of = (("sampling_variance", raw), ("sampling_variance/preconditioned", scaled))
     return tuple(
-        Metric(f"{prefix}/{name}", "-", f"{what} {meaning}")
+        Metric(f"{prefix}/{name}", "-", f"{what} {meaning}", higher_is_better=False)
         for prefix, what in of
         for name, meaning in _SCHEMES.items()
     )
@@ -74,6 +83,7 @@ _DIAGNOSTICS = (
         "-",
         "part of the examples with a loss or gradient that is not finite; other "
         "metrics leave them out (`diagnostics.nonfinite_examples`)",
+        higher_is_better=False,
     ),
     Metric(
         "diagnostics/interference/cosine",
@@ -103,6 +113,7 @@ _DIAGNOSTICS = (
         "-",
         "part of the units at a place in the network, or in `all`, that are dormant "
         "(Sokar et al. 2023; `diagnostics.dormant_threshold`)",
+        higher_is_better=False,
     ),
     Metric(
         "diagnostics/effective_rank",
@@ -110,6 +121,7 @@ _DIAGNOSTICS = (
         "singular values that hold all but a part of the sum, of what the last layer "
         "reads (Kumar et al. 2021); -1 where that is not finite "
         "(`diagnostics.rank_threshold`)",
+        higher_is_better=True,
     ),
 )
 
@@ -117,15 +129,31 @@ _META = (
     Metric(
         "learned/PATH", "-", "value of a learned number, as at the row (`meta.learn`)"
     ),
-    Metric("meta/loss", "reward²", "outer loss after the inner updates"),
+    Metric(
+        "meta/loss",
+        "reward²",
+        "outer loss after the inner updates",
+        higher_is_better=False,
+    ),
     Metric("meta/gradient_norm", "-", "L2 norm of the meta-gradient, on the real line"),
-    Metric("meta/skipped", "-", "part of the outer updates skipped as not finite"),
+    Metric(
+        "meta/skipped",
+        "-",
+        "part of the outer updates skipped as not finite",
+        higher_is_better=False,
+    ),
     Metric(
         "meta/cosine",
         "-",
         "of the estimator's gradient and that of the full unroll (`meta.truth_meter`)",
+        higher_is_better=True,
     ),
-    Metric("meta/bias", "-", "norm of their difference over that of the latter"),
+    Metric(
+        "meta/bias",
+        "-",
+        "norm of their difference over that of the latter",
+        higher_is_better=False,
+    ),
 )
 
 METRICS = (
@@ -134,6 +162,7 @@ METRICS = (
         "reward",
         "mean undiscounted return of greedy episodes with the current parameters "
         "(control agents)",
+        higher_is_better=True,
     ),
     Metric("evaluation/length", "steps", "mean length of those episodes"),
     Metric(
@@ -141,18 +170,21 @@ METRICS = (
         "reward",
         "root mean square error of the values over the on-policy distribution "
         "(prediction, where the exact values are known)",
+        higher_is_better=False,
     ),
     Metric(
         "evaluation/rmspbe",
         "reward",
         "root mean square of the projected Bellman error (likewise, up to a million "
         "states times parameters)",
+        higher_is_better=False,
     ),
     Metric(
         "training/return",
         "reward",
         "mean undiscounted return of the episodes that ended since the last row; nan "
         "if none did",
+        higher_is_better=True,
     ),
     Metric("training/length", "steps", "mean length of those episodes"),
     Metric("training/episodes", "episodes", "finished since the start, a total"),
@@ -160,6 +192,7 @@ METRICS = (
         "training/diverged",
         "0 or 1",
         "whether a gradient of this member has been non-finite",
+        higher_is_better=False,
     ),
     Metric(
         "replay/left_out",
@@ -167,9 +200,20 @@ METRICS = (
         "part of the stored transitions that are not drawn, as their final "
         "observation was written over: episodes are truncated sooner than the "
         "environment's `time_limit` says (1 is always right)",
+        higher_is_better=False,
     ),
-    Metric("loss/td_error_abs", "reward", "mean absolute TD error of the batches"),
-    Metric("loss/td_error_square", "reward²", "mean squared TD error of the batches"),
+    Metric(
+        "loss/td_error_abs",
+        "reward",
+        "mean absolute TD error of the batches",
+        higher_is_better=False,
+    ),
+    Metric(
+        "loss/td_error_square",
+        "reward²",
+        "mean squared TD error of the batches",
+        higher_is_better=False,
+    ),
     Metric("gradient/norm", "-", "L2 norm of the gradient, before any clip"),
     Metric(
         "gradient/semi_full_cosine",
@@ -189,4 +233,26 @@ METRICS = (
         "norm of what the clip of single examples takes off the mean gradient, over "
         "the norm of that; the angle above is between the mean gradients",
     ),
+    Metric("loss/NAME", "yours", "mean of `Signals.extra[NAME]` of a loss", False),
 )
+
+
+def higher_is_better(name: str) -> bool | None:
+    """Which end of a metric is the good one; None where neither is, or it is unknown.
+
+    Args:
+        name: Its name, as it is logged.
+
+    Example:
+        >>> higher_is_better("evaluation/return"), higher_is_better("loss/entropy")
+        (True, False)
+    """
+    exact = (m.higher_is_better for m in METRICS if m.name == name)
+    family = (m.higher_is_better for m in METRICS if _is_of(name, m.name))
+    return next(exact, next(family, None))
+
+
+def _is_of(name: str, declared: str) -> bool:
+    """Whether a declared name that ends in capitals stands for this one."""
+    prefix = re.sub("[A-Z]+$", "", declared)
+    return prefix != declared and name.startswith(prefix)

@@ -7,6 +7,7 @@ import numpy as np
 
 from rl_grads import config as configs
 from rl_grads.analysis.statistics import mean
+from rl_grads.training.metrics import higher_is_better
 from rl_grads.training.population import population
 from rl_grads.training.schema import Config
 from rl_grads.training.train import train
@@ -43,7 +44,11 @@ class Outcome(NamedTuple):
     @property
     def areas(self) -> np.ndarray:
         """Area under the evaluation curve, as the mean return over time `[seeds]`."""
-        return mean(self.curve()[1])
+        return self.areas_of(RETURN)
+
+    def areas_of(self, metric: str) -> np.ndarray:
+        """Area under the curve of a metric, as its mean over time `[seeds]`."""
+        return mean(self.curve(metric)[1])
 
 
 def run(
@@ -77,14 +82,20 @@ def run(
     return outcomes
 
 
-def best(outcomes: Sequence[Outcome], paths: Iterable[str]) -> dict[str, Any]:
-    """The values at some paths with the highest mean area, over all other paths.
+def best(
+    outcomes: Sequence[Outcome], paths: Iterable[str], metric: str = RETURN
+) -> dict[str, Any]:
+    """The values at some paths with the best mean area, over all other paths.
 
-    A mean that is not finite is below all others.
+    A mean that is not finite is worse than all others.
 
     Args:
         outcomes: What was tuned.
         paths: Dotted paths among the swept ones.
+        metric: What is compared; its declaration says which end is the good one.
+
+    Raises:
+        ValueError: The metric does not say which.
 
     Example:
         >>> def outcome(discount, area):
@@ -93,10 +104,18 @@ def best(outcomes: Sequence[Outcome], paths: Iterable[str]) -> dict[str, Any]:
         >>> best([outcome(0.9, 3.0), outcome(0.99, 5.0)], ["agent.discount"])
         {'agent.discount': 0.99}
     """
-    paths = tuple(paths)
+    paths, higher = tuple(paths), higher_is_better(metric)
+    if higher is None:
+        raise ValueError(
+            f"metric={metric!r}: expected one that says whether higher is better, such "
+            f"as {RETURN!r}"
+        )
     areas: dict[tuple[Any, ...], list[float]] = {}
     for one in outcomes:
         key = tuple(configs.get(one.config, path) for path in paths)
-        areas.setdefault(key, []).extend(one.areas)
-    means = {key: np.nan_to_num(mean(a), nan=-np.inf) for key, a in areas.items()}
-    return dict(zip(paths, max(means, key=lambda key: means[key]), strict=True))
+        areas.setdefault(key, []).extend(one.areas_of(metric))
+    sign = 1 if higher else -1
+    merits = {
+        key: np.nan_to_num(sign * mean(a), nan=-np.inf) for key, a in areas.items()
+    }
+    return dict(zip(paths, max(merits, key=lambda key: merits[key]), strict=True))

@@ -50,22 +50,44 @@ def test_a_sensitivity_draws_means_in_order_of_the_swept_number():
         Point(0.3, "td", [1.0, 1e30], diverged=True),
     ],
 )
-def test_a_point_that_diverged_stands_on_the_ceiling(lost):
-    points = [Point(0.1, "td", [2.0, 4.0]), Point(0.2, "td", [5.0, 5.0]), lost]
-    figure = plots.sensitivity(points, X, Y)
-    assert drawn(figure) == {"td": [(0.1, 3.0), (0.2, 5.0), (0.3, 5.0)]}
-    assert crosses(figure) == [(0.3, 5.0)]
+@pytest.mark.parametrize(("higher", "worst"), [(False, 5.0), (True, 2.0)])
+def test_a_point_that_diverged_stands_at_the_bad_end(lost, higher, worst):
+    # All three 2 are one in 27 draws of three, more than the 2.5 % below the interval.
+    points = [Point(0.1, "td", [2.0, 3.0, 4.0]), Point(0.2, "td", [5.0] * 3), lost]
+    figure = plots.sensitivity(points, X, Y, higher_is_better=higher)
+    assert drawn(figure) == {"td": [(0.1, 3.0), (0.2, 5.0), (0.3, worst)]}
+    assert crosses(figure) == [(0.3, worst)]
 
 
-def test_a_point_above_the_given_ceiling_stands_on_it():
+def test_the_worst_end_of_an_interval_may_be_zero():
+    lost = Point(0.3, "td", [np.nan])
+    figure = plots.sensitivity([Point(0.1, "td", [-4.0, -2.0, 0.0]), lost], X, Y)
+    assert crosses(figure) == [(0.3, 0.0)]
+    points = [Point(0.1, "td", [4.0, 2.0, 0.0]), lost]
+    assert crosses(plots.sensitivity(points, X, Y, higher_is_better=True)) == [(0.3, 0)]
+
+
+def test_a_point_below_the_worst_value_stands_on_it_where_higher_is_better():
+    points = [Point(0.1, "td", [2.0]), Point(0.2, "td", [5.0, 4.0, 3.0])]
+    figure = plots.sensitivity(points, X, Y, worst=3.5, higher_is_better=True)
+    assert drawn(figure) == {"td": [(0.1, 3.5), (0.2, 4.0)]}
+    assert crosses(figure) == [(0.1, 3.5)]
+    (band,) = figure.axes[0].collections
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == (3.5, 5.0)
+
+
+def test_a_point_above_the_worst_value_stands_on_it():
     points = [Point(0.1, "td", [2.0]), Point(0.2, "td", [5.0])]
-    figure = plots.sensitivity(points, X, Y, ceiling=4.0)
+    figure = plots.sensitivity(points, X, Y, worst=4.0)
     assert drawn(figure) == {"td": [(0.1, 2.0), (0.2, 4.0)]}
     assert crosses(figure) == [(0.2, 4.0)]
 
 
 def test_a_sweep_in_which_all_diverged():
-    figure = plots.sensitivity([Point(0.1, "td", [np.nan])], X, Y)
+    points = [Point(0.1, "td", [np.nan])]
+    assert crosses(plots.sensitivity(points, X, Y)) == [(0.1, 1.0)]
+    figure = plots.sensitivity(points, X, Y, higher_is_better=True)
     assert crosses(figure) == [(0.1, 1.0)]
 
 

@@ -90,7 +90,8 @@ def test_every_experiment_is_listed(page):
 def test_every_metric_is_listed(page):
     found = rows(page)
     for metric in METRICS:
-        assert found[metric.name] == [metric.unit, metric.meaning]
+        better = {True: "higher", False: "lower", None: "-"}[metric.higher_is_better]
+        assert found[metric.name] == [metric.unit, better, metric.meaning]
 
 
 def test_keys_writes_what_it_prints(command, home):

@@ -117,14 +117,23 @@ def sweep(home):
     return folder
 
 
-def test_a_diverged_point_stands_on_the_ceiling(sweep, command, figure):
+def test_a_diverged_point_stands_at_the_bad_end_of_the_metric(sweep, command, figure):
     argv = ("plot", "sensitivity", str(sweep), "--x", "optimizer.learning_rate")
     assert command(*argv).status == 0
-    expected = [(0.1, 2.0), (0.2, 5.0), (0.3, 5.0)]
+    expected = [(0.1, 2.0), (0.2, 2.0), (0.3, 5.0)]  # Two values give no interval.
     assert drawn(figure()) == {"evaluation/return": expected}
-    assert command(*argv, "--ceiling", "4", "--lines", "optimizer").status == 0
-    expected = [(0.1, 2.0), (0.2, 4.0), (0.3, 4.0)]
+    assert command(*argv, "--worst", "4", "--lines", "optimizer").status == 0
+    expected = [(0.1, 4.0), (0.2, 4.0), (0.3, 5.0)]
     assert drawn(figure()) == {"optimizer=sgd": expected}
+
+
+@pytest.mark.parametrize("metric", ["evaluation/rmsve", "loss/mine", "mine"])
+def test_a_diverged_point_stands_at_the_top_of_an_error(sweep, command, figure, metric):
+    for path in sweep.glob("*/summary.json"):
+        path.write_text(path.read_text().replace("evaluation/return", metric))
+    argv = ("plot", "sensitivity", str(sweep), "--x", "optimizer.learning_rate")
+    assert command(*argv, "--metric", metric).status == 0
+    assert drawn(figure()) == {metric: [(0.1, 2.0), (0.2, 5.0), (0.3, 5.0)]}
 
 
 def test_points_that_differ_in_their_seeds_are_one(sweep, command, figure):

@@ -8,7 +8,7 @@ from rl_grads.training import study
 from rl_grads.training.study import RETURN, Outcome
 
 RATE, DISCOUNT = "optimizer.learning_rate", "agent.discount"
-NAN = np.nan
+NAN, RMSVE = np.nan, "evaluation/rmsve"
 
 
 def outcome(rate, discount, *returns):
@@ -43,6 +43,19 @@ def test_the_best_is_that_of_the_highest_mean_over_all_other_paths():
 def test_what_is_not_finite_is_never_the_best():
     tried = [outcome(0.1, 0.9, (np.inf, 1.0)), outcome(0.2, 0.9, (-5.0, -5.0))]
     assert study.best(tried, [RATE]) == {RATE: 0.2}
+
+
+def test_the_best_of_an_error_is_the_lowest():
+    errors = [(0.1, 3.0), (0.2, 1.0), (0.3, np.inf), (0.4, 2.0)]
+    tried = [
+        outcome(rate, 0.9)._replace(
+            metrics={"evaluation/rmsve": np.full((2, 4), error)}
+        )
+        for rate, error in errors
+    ]
+    assert study.best(tried, [RATE], RMSVE) == {RATE: 0.2}
+    with pytest.raises(ValueError, match="metric='gradient/norm': expected one that s"):
+        study.best(tried, [RATE], "gradient/norm")
 
 
 @pytest.mark.slow
