@@ -191,8 +191,10 @@ class _Copied(gymnasium.Wrapper):
         return np.array(obs), {}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        obs, reward, terminated, truncated, _ = self.env.step(action)
-        return np.array(obs), float(reward), bool(terminated), bool(truncated), {}
+        obs, *numbers, _ = self.env.step(action)
+        # Some return arrays of one number, which is not a number to Python.
+        reward, terminated, truncated = (np.asarray(x).item() for x in numbers)
+        return np.array(obs), reward, bool(terminated), bool(truncated), {}
 
 
 def _instance(spec: Any) -> gymnasium.Env:

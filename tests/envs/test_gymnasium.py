@@ -276,6 +276,21 @@ def test_too_many_states_are_refused(monkeypatch):
         gymnasium.check("Many-v0")
 
 
+def test_rewards_and_ends_may_be_arrays_of_one_number(monkeypatch):
+    step = Odd.step
+
+    def arrays(self, action):
+        obs, *numbers, info = step(self, action)
+        return obs, *(np.array([x]) for x in numbers), info
+
+    monkeypatch.setattr(Odd, "step", arrays)
+    actions = jnp.array([0, 1, 0, 1])
+    environment = gymnasium.make("Odd-v0")
+    _, _, steps = jax.jit(lambda: rollout(environment, jax.random.key(0), actions))()
+    assert steps.reward.tolist() == [5.0, 6.0, 5.0, 6.0]
+    assert steps.truncated.tolist() == [False, False, True, False]
+
+
 def test_termination_wins_over_truncation():
     environment = gymnasium.make("Both-v0")
     actions = jnp.zeros(3, jnp.int32)
