@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
+from rl_grads import prng
 from rl_grads.cli import few_shot
 from rl_grads.meta import navigation_2d
 from rl_grads.meta.navigation_2d import Trial
@@ -74,7 +75,7 @@ def _each(layout: devices.Layout, function: Callable[..., Any]) -> Callable[...,
 
 
 def _keys(seed: jax.Array, updates: int) -> jax.Array:
-    return jax.random.split(jax.random.fold_in(jax.random.key(seed), 1), updates)
+    return jax.random.split(jax.random.fold_in(prng.key(seed), 1), updates)
 
 
 def measure(learned: Learned, goals: np.ndarray) -> dict[str, Trial]:

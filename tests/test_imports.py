@@ -18,12 +18,14 @@ MAY_IMPORT = {
     "atomic": set(),
     "config": {"register"},
     "config_document": {"config"},
+    "prng": set(),
     "register": {"config"},
     **{room: COMMON for room in FLOOR},
+    "envs": COMMON | {"prng"},
     "gradients": COMMON | {"autodiff"},
     "agents": COMMON | {"gradients", "td", "replay"},
-    "meta": COMMON | {"agents", "autodiff"},
-    "training": COMMON | MIDDLE | {"meta"},
+    "meta": COMMON | {"prng", "agents", "autodiff"},
+    "training": COMMON | {"prng"} | MIDDLE | {"meta"},
     "cli": COMMON | MIDDLE | {"meta", "training"},
 }
 # Libraries that only some places import (prefixes of module names).

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rl_grads import prng
 from rl_grads.config import ConfigError, nearest
 from rl_grads.envs.environment import Environment, Step
 
@@ -133,7 +134,7 @@ def _game(name: str) -> _Game:
     encode = _encoding(name, observation_space)
     with jax.enable_x64(False):
         observation = jax.eval_shape(
-            lambda key: encode(env.reset(key, params)[0]), jax.random.key(0)
+            lambda key: encode(env.reset(key, params)[0]), prng.key(0)
         )
     return _Game(
         env=env,

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from rl_grads import prng
 from rl_grads.agents import networks, policy_gradient
 from rl_grads.agents.policy_gradient import Trajectories
 from rl_grads.agents.schema import MLP
@@ -181,7 +182,7 @@ def setting() -> FewShot:
 
 def random_params(seed: int | jax.Array) -> Any:
     """Parameters of a policy that has learned nothing."""
-    return POLICY.init(jax.random.key(seed), jnp.zeros(2))
+    return POLICY.init(prng.key(seed), jnp.zeros(2))
 
 
 def budget(updates: int) -> Budget:
@@ -305,5 +306,5 @@ def meet_all(params: Any, goals: Any, seed: int = 0) -> Trial:
     goals = jnp.asarray(goals)
     if goals.ndim != 2 or goals.shape[1] != 2:
         raise ValueError(f"goals: expected the shape [n, 2], got {goals.shape}")
-    keys = jax.random.split(jax.random.key(seed), len(goals))
+    keys = jax.random.split(prng.key(seed), len(goals))
     return jax.vmap(meet, (None, 0, 0))(params, goals, keys)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from rl_grads import prng
 from rl_grads.agents import networks
 from rl_grads.agents.schema import MLP
 from rl_grads.meta import few_shot
@@ -104,7 +105,7 @@ def setting(sampler: Sample) -> FewShot:
 
 def random_params(seed: int | jax.Array) -> Any:
     """Parameters of a network that has learned nothing."""
-    return NETWORK.init(jax.random.key(seed), jnp.zeros(1))
+    return NETWORK.init(prng.key(seed), jnp.zeros(1))
 
 
 METHODS = {
@@ -124,7 +125,7 @@ def learn(method: str, budget: Budget, seed: int | jax.Array) -> Any:
         seed: Of parameters and tasks.
     """
     estimator, sampler = METHODS[method]
-    begin, key = random_params(seed), jax.random.fold_in(jax.random.key(seed), 1)
+    begin, key = random_params(seed), jax.random.fold_in(prng.key(seed), 1)
     return few_shot.learn(setting(sampler), estimator, begin, budget, key)[0]
 
 
@@ -136,6 +137,6 @@ def adapted_errors(params: Any, tasks: int = TEST_TASKS, seed: int = 0) -> jax.A
         tasks: Fresh tasks; the same for equal seeds.
         seed: Not one of the training's.
     """
-    key = jax.random.fold_in(jax.random.key(seed), 2)
+    key = jax.random.fold_in(prng.key(seed), 2)
     test = setting(sample(TEST_UPDATES, fresh=False))
     return few_shot.evaluate(test, params, tasks, key)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rl_grads import prng
 from rl_grads.envs.chain_answers import solve
 from rl_grads.envs.chain_definitions import blind_cliffwalk
 from rl_grads.replay import blocked_sums
@@ -122,7 +123,7 @@ class _Learning(NamedTuple):
 
 
 def _learn(walk: Walk, scheme: Scheme, seed: jax.Array) -> jax.Array:
-    key_start, key_choose = jax.random.split(jax.random.key(seed))
+    key_start, key_choose = jax.random.split(prng.key(seed))
 
     def step(learning: _Learning) -> _Learning:
         key = jax.random.fold_in(key_choose, learning.updates)

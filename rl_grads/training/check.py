@@ -4,6 +4,7 @@ from typing import Any, NoReturn
 
 import jax
 
+from rl_grads import prng
 from rl_grads.config import LARGEST_COUNT, ConfigError, nearest, schema_name
 from rl_grads.envs.environment import Environment
 from rl_grads.replay import priorities
@@ -158,7 +159,7 @@ def _check_network(config: Config, environment: Environment) -> None:
     name = schema_name(config.network)
     expected = f"a network for observations of shape {obs.shape}"
     try:
-        params, _ = jax.eval_shape(values, jax.random.key(0), obs)
+        params, _ = jax.eval_shape(values, prng.key(0), obs)
     except ConfigError:
         raise
     except (TypeError, ValueError, IndexError) as error:

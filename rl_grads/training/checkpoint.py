@@ -293,11 +293,13 @@ def _shapes(tree: Any) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def _rebuild(like: Any, leaves: Mapping[str, Any]) -> Any:
-    """The tree of `like` with the saved values."""
-    values = [
-        jax.random.wrap_key_data(jnp.asarray(leaves[name]))
-        if _is_key(leaf)
-        else np.asarray(leaves[name])
-        for name, leaf in _named(like).items()
-    ]
+    """The tree of `like` with the saved values; keys are of its implementation."""
+
+    def value(name: str, leaf: Any) -> Any:
+        if not _is_key(leaf):
+            return np.asarray(leaves[name])
+        impl = jax.random.key_impl(jnp.empty((), leaf.dtype))
+        return jax.random.wrap_key_data(jnp.asarray(leaves[name]), impl=impl)
+
+    values = [value(name, leaf) for name, leaf in _named(like).items()]
     return jax.tree.unflatten(jax.tree.structure(like), values)

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rl_grads import prng
 from rl_grads.agents import networks
 from rl_grads.agents.agent import Agent
 from rl_grads.agents.prediction import prediction
@@ -200,7 +201,7 @@ def setting(
     agent: Agent = prediction(network=learner.network, loss=loss)
     config = Config(agent=Prediction(), optimizer=SGD())
     config.optimizer.learning_rate = step_size
-    state = agent.init(jax.random.key(0), jnp.zeros(NUM_STATES), config)
+    state = agent.init(prng.key(0), jnp.zeros(NUM_STATES), config)
 
     def value_error(state: Any, fresh: Fresh) -> jax.Array:
         values = jax.vmap(lambda s: agent.value(state.params, s))(jnp.eye(NUM_STATES))
@@ -268,7 +269,7 @@ def measure(
         seed: Of everything.
         tasks: Fresh tasks.
     """
-    key, key_choice, key_test = jax.random.split(jax.random.key(seed), 3)
+    key, key_choice, key_test = jax.random.split(prng.key(seed), 3)
 
     @functools.partial(jax.jit, static_argnums=2)
     def errors(params: Any, step_size: float, tasks: int, key: jax.Array) -> jax.Array:

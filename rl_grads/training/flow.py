@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rl_grads import prng
 from rl_grads.agents.agent import AgentState
 from rl_grads.config import canonical
 from rl_grads.gradients.audit import Audit, audit
@@ -47,7 +48,7 @@ def gradient_flow(config: Config, transitions: int = 256) -> Audit:
     check(config, Given(None, None))
     with jax.enable_x64(config.precision == "float64"):
         made = parts(Given(None, None), _collecting(config, transitions))
-        drawn = jax.jit(lambda key: _draw(made, key))(jax.random.key(config.seed))
+        drawn = jax.jit(lambda key: _draw(made, key))(prng.key(config.seed))
         params, target = drawn.agent.params, drawn.agent.target_params
         bootstrap_params = params if target is None else target
         return audit(made.agent.loss, params, bootstrap_params, drawn.batch, config)

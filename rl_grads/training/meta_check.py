@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 import jax
 import jax.numpy as jnp
 
+from rl_grads import prng
 from rl_grads.config import ConfigError
 from rl_grads.gradients.per_example_clip import is_asked
 from rl_grads.meta import learned
@@ -114,7 +115,7 @@ def _check_reach(parts: loop.Parts) -> None:
         keys = loop.iteration_keys(key, zero, config.training)
         return member, loop.collect(parts, member, keys)[1]
 
-    member, new = jax.eval_shape(pose, jax.random.key(0))
+    member, new = jax.eval_shape(pose, prng.key(0))
     configure = functools.partial(meta_learning.configure, config, 0.5)
     lead = (config.meta.steps, _batch_size(config))
     the = meta_learning.Training(parts.agent, config, configure, loop.transition)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rl_grads import prng
 from rl_grads.agents.agent import evaluated
 from rl_grads.training import compilation, devices, diagnostics
 from rl_grads.training.check import check
@@ -134,7 +135,7 @@ def train_from(
 def fresh(plan: Plan, iteration: int = 0) -> Any:
     """Members before their first step; `iteration` folds into the keys where not 0."""
     seeds = np.array([m.seed for m in plan.members], np.uint32)
-    keys = jax.vmap(jax.random.key)(seeds)
+    keys = jax.vmap(prng.key)(seeds)
     if iteration:
         keys = jax.vmap(jax.random.fold_in, (0, None))(keys, iteration)
     return plan.engine.init(plan.configs, devices.put(plan.layout, keys))

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from rl_grads import config as configs
+from rl_grads import prng
 from rl_grads.agents import networks
 from rl_grads.agents.prediction import prediction
 from rl_grads.agents.schema import Linear, Prediction
@@ -220,7 +221,7 @@ def _agent(config: Config, obs: jax.Array) -> tuple[Problem, Any]:
         return configs.replace(config, {_RATE: jnp.stack(rates)})
 
     made = problem(agent.update, outer_loss, configure)
-    return made, agent.init(jax.random.key(0), obs, config)
+    return made, agent.init(prng.key(0), obs, config)
 
 
 # ----------------------------------------------------------------------------- measures
@@ -274,7 +275,7 @@ def measure(
     """
 
     def one(setting: Setting, seed: jax.Array) -> Outcome:
-        course = method(study.draw(jax.random.key(seed)), setting, study.error)
+        course = method(study.draw(prng.key(seed)), setting, study.error)
         return Outcome(jnp.mean(course.errors[-WINDOW:]), course.step_sizes)
 
     program = jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, None)))

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
+from rl_grads import prng
 from rl_grads.envs.chain_answers import true_values
 from rl_grads.envs.environment import Environment
 from rl_grads.td import losses, traces
@@ -80,7 +81,7 @@ def sample(
         )
     layout = devices.layout(runs)
     begin, walk = _walking(environment, layout.mesh)
-    keys = devices.put(layout, jax.random.split(jax.random.key(seed), runs))
+    keys = devices.put(layout, jax.random.split(prng.key(seed), runs))
     stretches, ended, state = [], np.zeros(layout.padded, int), begin(keys)
     while ended.min() < episodes:
         first = len(stretches) * _STRETCH
