@@ -5,6 +5,8 @@ input of the compiled program. Schedules are not in here: `config.anneal` exchan
 the numbers themselves.
 """
 
+import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,16 +31,18 @@ def make(config: Any) -> optax.GradientTransformation:
         >>> from rl_grads.training.schema import Config
         >>> state = make(Config()).init({"w": 1.0})
     """
-    optimizer = register.get("optimizer", schema_name(config.optimizer))
-    made = optimizer(config.optimizer)
-    factors = getattr(config.optimizer, "layer_factors", {})
-    if factors:
-        made = optax.chain(made, scale_layers(factors))
-    name = config.gradient.update.clip
+    made, name = _unclipped(config.optimizer), config.gradient.update.clip
     if name is None:
         return made
     clip = receipts.reported(register.get("clip", name)(config.gradient.update))
     return optax.chain(optax.GradientTransformation(*clip), made)
+
+
+def _unclipped(settings: Any) -> optax.GradientTransformation:
+    """The optimizer that a section names, with its factors for single layers."""
+    made = register.get("optimizer", schema_name(settings))(settings)
+    factors = getattr(settings, "layer_factors", {})
+    return optax.chain(made, scale_layers(factors)) if factors else made
 
 
 def scale_layers(factors: Mapping[str, Any]) -> optax.GradientTransformation:
@@ -75,17 +79,19 @@ def scale_layers(factors: Mapping[str, Any]) -> optax.GradientTransformation:
 
 
 def preconditioner(config: Any, state: Any) -> Any:
-    """What the optimizer multiplies each element of a gradient by, up to a factor.
+    """What the optimizer multiplies each element of a gradient by, at step size one.
 
-    `1 / (sqrt(second moment) + eps)`, bias-corrected where the optimizer does so.
+    Measured, so that no optimizer's formula stands here again: a first update of its
+    own, which has no history but the gradient, by a gradient whose second moment is
+    that of the state. Momentum and the clip of the update are left out; factors of
+    single layers are not.
 
     Args:
         config: The whole config; `optimizer` is read.
         state: The optimizer's state.
 
     Returns:
-        A pytree like the parameters; None for an optimizer without second moments,
-        which scales all elements alike.
+        A pytree like the parameters; None for an optimizer without second moments.
 
     Example:
         >>> from rl_grads.training.schema import Config
@@ -94,14 +100,41 @@ def preconditioner(config: Any, state: Any) -> Any:
         >>> round(float(preconditioner(Config(), state)["w"]), 4)
         0.25
     """
-    moment = optax.tree.get(state, "nu")
+    settings = config.optimizer
+    moment = _second_moment(settings, state)
     if moment is None:
         return None
-    settings = config.optimizer
-    if hasattr(settings, "b2"):
-        count = optax.tree.get(state, "count")
-        moment = optax.tree.bias_correction(moment, settings.b2, count)
-    return jax.tree.map(lambda nu: 1 / (jnp.sqrt(nu) + settings.eps), moment)
+    if hasattr(settings, "learning_rate"):
+        settings = dataclasses.replace(settings, learning_rate=1.0)
+    first = functools.partial(_first_update, _unclipped(settings))
+    ones = jax.tree.map(jnp.ones_like, moment)
+    of_ones = _second_moment(settings, first(ones)[1])
+    gradient = jax.tree.map(_root_of_ratio, moment, of_ones)
+    return jax.tree.map(lambda g, u: -u / g, gradient, first(gradient)[0])
+
+
+_LEAST = 1e-20  # Beside any eps its root is nothing, and a quotient by it is finite.
+
+
+def _root_of_ratio(moment: jax.Array, of_one: jax.Array) -> jax.Array:
+    """The gradient with this second moment after one update, where 1 has `of_one`."""
+    ratio = jnp.where(of_one > 0, moment / jnp.where(of_one > 0, of_one, 1), 0)
+    return jnp.maximum(jnp.sqrt(ratio), _LEAST)
+
+
+def _first_update(optimizer: Any, gradient: Any) -> tuple[Any, Any]:
+    """The update from a new state, of parameters at zero."""
+    zeros = jax.tree.map(jnp.zeros_like, gradient)
+    return optimizer.update(gradient, optimizer.init(zeros), zeros)
+
+
+def _second_moment(settings: Any, state: Any) -> Any:
+    """That of an optimizer's state, bias-corrected where it does so; None without."""
+    moment = optax.tree.get(state, "nu")
+    if moment is None or not hasattr(settings, "b2"):
+        return moment
+    count = optax.tree.get(state, "count")
+    return optax.tree.bias_correction(moment, settings.b2, count)
 
 
 def sgd(config: Any) -> optax.GradientTransformation:
