@@ -45,7 +45,7 @@ def environment_values(composed: DictConfig) -> dict[str, str]:
     """
     OmegaConf.register_new_resolver(_MARK, _refuse, replace=True)
     plain = OmegaConf.to_container(composed, resolve=False)
-    marked = OmegaConf.create(_marked(plain))
+    marked: Any = OmegaConf.create(_marked(plain))
     return {
         path: _text(value)
         for path, value in _values(composed, plain, "")
@@ -76,8 +76,8 @@ def _values(node: DictConfig, plain: Any, prefix: str) -> Iterator[tuple[str, An
         inner, path = node._get_node(key), f"{prefix}{key}"
         if path == "hydra":
             continue
-        section = isinstance(inner, DictConfig) and isinstance(value, dict)
-        if section and is_config_class(OmegaConf.get_type(inner)):
+        kind: Any = OmegaConf.get_type(inner) if isinstance(value, dict) else None
+        if isinstance(inner, DictConfig) and is_config_class(kind):
             yield from _values(inner, value, f"{path}.")
         else:
             yield path, value

@@ -206,7 +206,9 @@ def _changed(
     _check_asks(found, keys)
     own = _without_known_choices(overrides, found)
     with compose.composer(request) as composed:
-        whole = compose.without_hydra(composed([*_schemas(found.config, own), *own]))
+        whole = compose.without_hydra(
+            composed([*_schemas(found.config, own), *own], False)
+        )
         unresolved = compose.environment_values(whole)
         told = compose.to_config(whole)
     _tell_mirrors(found.config, told)

@@ -96,6 +96,7 @@ def _train(job: Job, request: Any, asked: signals.Signals) -> None:
     from rl_grads.tracking import folder
 
     whole = door.check(request, _fits)
+    assert whole is not None
     home = places.take(whole, places.RUN)
     failures: list[Exception] = []
     task = functools.partial(_task, job, asked, failures)

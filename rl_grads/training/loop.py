@@ -114,9 +114,8 @@ def begin(parts: Parts, key: jax.Array) -> MemberState:
     """The state of `init`, with an empty stretch: what `chunk` takes."""
     member = init(parts, key)
     _, *reported = jax.eval_shape(lambda: iterate(parts, member, jnp.int32(0)))
-    shapes = Stretch(jax.ShapeDtypeStruct((), jnp.int32), *reported)
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-    return member._replace(stretch=zeros)
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), reported)
+    return member._replace(stretch=Stretch(jnp.int32(0), *zeros))
 
 
 def _meta(parts: Parts, member: MemberState) -> online.MetaState | None:

@@ -36,7 +36,8 @@ def save(path: pathlib.Path, params: Any, average: Any = None) -> None:
         {'params/w': (2, 3)}
     """
     content = io.BytesIO()
-    np.savez(content, **_named("params", params), **_named("average", average))
+    leaves: dict[str, Any] = _named("params", params) | _named("average", average)
+    np.savez(content, **leaves)
     atomic.write_bytes(path, content.getvalue())
 
 

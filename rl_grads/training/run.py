@@ -134,7 +134,7 @@ def train_from(
 
 def fresh(plan: Plan, iteration: int = 0) -> Any:
     """Members before their first step; `iteration` folds into the keys where not 0."""
-    seeds = np.array([m.seed for m in plan.members], np.uint32)
+    seeds: Any = np.array([m.seed for m in plan.members], np.uint32)
     keys = jax.vmap(prng.key)(seeds)
     if iteration:
         keys = jax.vmap(jax.random.fold_in, (0, None))(keys, iteration)
