@@ -1,8 +1,6 @@
 """Hydra's side of the command line: schemas in, a checked config out."""
 
 import contextlib
-import functools
-import os
 import pathlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -20,13 +18,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import (
     HydraException,
     OverrideParseException,
-    SearchPathException,
 )
 from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 import rl_grads.training.schema as schema
-from rl_grads.cli import text_fields
+from rl_grads.cli import own_configs, text_fields
 from rl_grads.cli.environment_values import environment_values as environment_values
 from rl_grads.cli.errors import KNOWN, no_such_key, not_accepted
 from rl_grads.config import (
@@ -245,66 +242,14 @@ def _in_words(error: Exception, overrides: Sequence[str]) -> str:
     return str(error) if isinstance(error, ValueError) else ""  # A defaults list.
 
 
-class _Folders(NamedTuple):
-    """Where Hydra looks for configs, the first first."""
-
-    first: str
-    second: str | None
-
-
-def _folders(flags: Any) -> _Folders:
-    """Ours, and before it the user's `--config-dir`: its files win."""
-    ours = str(config_directory())
-    if flags.config_dir is None or flags.config_path is not None:
-        return _Folders(flags.config_path or ours, flags.config_dir)
-    return _Folders(str(pathlib.Path(flags.config_dir).absolute()), ours)
-
-
 def _search_path(flags: Any) -> ConfigSearchPath:
     """Where Hydra will look for configs."""
-    if flags.config_dir is not None:
-        folder = pathlib.Path(flags.config_dir)
-        if not os.path.isdir(folder):  # False, not an error: the name is too long.
-            raise SearchPathException(f"no directory '{shorten(flags.config_dir)}'")
-        _withdraw(folder)
-        _tell_hidden(flags.config_dir, folder.absolute())
-    first, second = _folders(flags)
-    path = create_config_search_path(first)
-    if second is not None:
-        extra = f"file://{pathlib.Path(second).absolute()}"
+    found = own_configs.order(flags, config_directory())
+    path = create_config_search_path(found.first)
+    if found.second is not None:
+        extra = f"file://{pathlib.Path(found.second).absolute()}"
         path.prepend("command-line", extra, SearchPathQuery("schema"))
     return path
-
-
-def _withdraw(folder: pathlib.Path) -> None:
-    """Take stored schemas away whose names the user's files have.
-
-    Hydra would merge the two, and warn that it will not for long.
-    """
-    repo = ConfigStore.instance().repo
-    for name in SCHEMAS:
-        group, _, option = name.partition("/")
-        if (folder / f"{name}.yaml").is_file():
-            repo.get(group, {}).pop(f"{option}.yaml", None)
-
-
-@functools.cache
-def _tell_hidden(given: str, folder: pathlib.Path) -> None:
-    """Say, once, which built-in files the user's own stand for."""
-    found = hidden(folder)
-    if found:
-        one = len(found) == 1
-        verb, what = ("stands", "file") if one else ("stand", "files")
-        line = f"{', '.join(found)} {verb} for the built-in {what}"
-        print(f"--config-dir={given}: {line}", file=sys.stderr)
-
-
-def hidden(folder: pathlib.Path) -> list[str]:
-    """The files below a user's own folder that have the name of a built-in one."""
-    files = (path.relative_to(folder) for path in folder.rglob("*.yaml"))
-    names = sorted(str(path) for path in files)
-    known = {f"{name}.yaml" for name in SCHEMAS}
-    return [n for n in names if n in known or (config_directory() / n).is_file()]
 
 
 def quoted(text: str) -> str:
@@ -315,7 +260,7 @@ def quoted(text: str) -> str:
 def run(task: Callable[[DictConfig], Any], argv: Sequence[str], command: str) -> None:
     """Hand a command line to Hydra, which calls `task` with each composed config."""
     request = read(argv)
-    first, second = _folders(request.flags)
+    first, second = own_configs.order(request.flags, config_directory())
     start = hydra.main(version_base=_VERSION, config_path=first, config_name=_NAME)
     # The last --config-dir counts.
     added = [] if second is None else [f"--config-dir={second}"]

@@ -42,20 +42,31 @@ def as_typed(argument: str) -> str:
         "run.id='1e3',b"
     """
     key, equals, value = argument.partition("=")
-    if not equals or "${" in value or key.lstrip("+") not in (*keys(), *_OTHERS):
+    known = keys() | dict.fromkeys(_OTHERS, False)
+    many = known.get(key.lstrip("+"))
+    if not equals or "${" in value or many is None:
         return argument
     parsed = _parsed(argument)
     if parsed is None or parsed.value_type not in _VALUES:
         return argument
+    if isinstance(parsed.value(), list | dict) and not many:
+        return argument  # To be refused as it was typed.
     return f"{key}={_PIECE.sub(_quoted, value)}"
 
 
-def keys() -> frozenset[str]:
-    """Dotted keys of all text fields, those of every choice of a group among them."""
-    declared: dict[str, bool] = {}
+def keys() -> dict[str, bool]:
+    """Dotted keys of all text fields, and whether each holds several texts.
+
+    Those of every choice of a group are among them.
+    """
+    declared: dict[str, list[Any]] = {}
     for path, field in _declared(Config, ""):
-        declared[path] = declared.get(path, True) and _is_text(field.type)
-    return frozenset(path for path, is_text in declared.items() if is_text)
+        declared.setdefault(path, []).append(field.type)
+    return {
+        path: any("tuple" in str(hint) for hint in hints)
+        for path, hints in declared.items()
+        if all(map(_is_text, hints))
+    }
 
 
 def _declared(cls: type, prefix: str) -> Iterator[tuple[str, Field]]:
