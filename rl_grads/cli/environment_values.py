@@ -45,7 +45,7 @@ def environment_values(composed: DictConfig) -> dict[str, str]:
     """
     OmegaConf.register_new_resolver(_MARK, _refuse, replace=True)
     plain = OmegaConf.to_container(composed, resolve=False)
-    marked: Any = OmegaConf.create(_marked(plain))
+    marked = OmegaConf.create(_marked(plain))
     return {
         path: _text(value)
         for path, value in _values(composed, plain, "")
@@ -70,20 +70,24 @@ def _mark(found: re.Match[str]) -> str:
     return found[0] if found[1] in _KNOWN else "${" + f"{_MARK}:"
 
 
-def _values(node: DictConfig, plain: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+def _values(node: Any, plain: Any, prefix: str) -> Iterator[tuple[str, Any]]:
     """Every value by its dotted key; only sections are entered, and not Hydra's."""
     for key, value in plain.items():
         inner, path = node._get_node(key), f"{prefix}{key}"
         if path == "hydra":
             continue
-        kind: Any = OmegaConf.get_type(inner) if isinstance(value, dict) else None
-        if isinstance(inner, DictConfig) and is_config_class(kind):
+        if _is_section(inner) and isinstance(value, dict):
             yield from _values(inner, value, f"{path}.")
         else:
             yield path, value
 
 
-def _reads_outside(marked: DictConfig, path: str) -> bool:
+def _is_section(node: Any) -> bool:
+    declared: Any = OmegaConf.get_type(node) if isinstance(node, DictConfig) else None
+    return is_config_class(declared)
+
+
+def _reads_outside(marked: Any, path: str) -> bool:
     """Whether what stands there comes from a resolver that refuses."""
     try:
         found = OmegaConf.select(marked, path)

@@ -84,11 +84,8 @@ def _sections(field: Field) -> list[type]:
     group = schema_group(field)
     if field.type is Any and group:
         return [cls for name, cls in SCHEMAS.items() if name.startswith(f"{group}/")]
-    hints: tuple[Any, ...] = (
-        field.type,
-        *typing.get_args(field.type),
-        type(field.default),
-    )
+    hints: tuple[Any, ...] = (field.type, *typing.get_args(field.type))
+    hints += (type(field.default),)
     return [*dict.fromkeys(hint for hint in hints if is_config_class(hint))]
 
 

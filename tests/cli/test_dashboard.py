@@ -1,5 +1,6 @@
 """The dashboard as a user has it: a process, a port and a browser."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -90,10 +91,11 @@ def wait_for(probe, seconds=30.0):
         time.sleep(0.2)
 
 
-def ask(url, body=None, method=None):
+def ask(url, body=None, method=None, headers=()):
     """A request and its JSON answer (`None` for other answers)."""
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    named = {"Content-Type": "application/json", **dict(headers)}
+    request = urllib.request.Request(url, data, named)
     request.method = method or request.get_method()
     with urllib.request.urlopen(request, timeout=60) as answer:
         text = answer.read()
@@ -115,6 +117,13 @@ def environment(tmp_path_factory):
 @pytest.fixture
 def server(environment):
     """The dashboard in a process of its own: `(process, address)`."""
+    with serving(environment) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def serving(environment):
+    """The dashboard under these variables: `(process, address)`."""
     port = free_port()
     arguments = ["--project", "walks", "--port", str(port), "--no-browser"]
     process = subprocess.Popen(
@@ -183,6 +192,59 @@ def test_control_c_ends_it_cleanly(server):
     output, _ = process.communicate(timeout=20)
     assert process.returncode == 0, output
     assert "Traceback" not in output
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "", "127.0.0.2"])
+@pytest.mark.parametrize("path", ["", "api/get_all_projects", "version"])
+def test_a_foreign_host_is_refused(server, host, path):
+    _, address = server
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        ask(address + path, headers={"Host": host})
+    with refused.value as answer:
+        assert (answer.code, answer.read()) == (400, b"Invalid host header")
+
+
+def test_this_machine_is_answered_under_both_names_and_no_other_is(server):
+    _, address = server
+    port = address.strip("/").rpartition(":")[2]
+    for name in (f"localhost:{port}", f"127.0.0.1:{port}"):
+        assert b"<html" in ask(address, headers={"Host": name}).lower()
+    with socket.socket() as other:
+        other.settimeout(2)
+        assert (
+            other.connect_ex(("127.0.0.2", int(port))) != 0
+        )  # Loopback's one address.
+
+
+def test_a_trackio_that_cannot_be_guarded_is_not_started(monkeypatch, capsys):
+    import trackio
+
+    started = []
+
+    def show(**_):
+        trackio.launch_trackio_dashboard("an application of its own")
+
+    monkeypatch.setattr(trackio, "launch_trackio_dashboard", started.append)
+    monkeypatch.setattr(trackio, "show", show)
+    assert dashboard.main(["--no-browser"]) == 1
+    assert "not the one whose hosts are checked" in capsys.readouterr().err
+    assert started == []
+
+
+def test_a_damaged_project_is_left_out_in_one_line(environment, tmp_path):
+    shutil.copytree(environment["TRACKIO_DIR"], tmp_path / "store")
+    (tmp_path / "store" / "broken.db").write_bytes(b"this is no database" * 99)
+    made = environment | {"TRACKIO_DIR": str(tmp_path / "store")}
+    command = [sys.executable, "-c", SERVE.format(["--project", "broken"])]
+    done = subprocess.run(command, env=made, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    first, *_, last = done.stderr.splitlines()
+    path = tmp_path / "store" / "broken.db"
+    assert first.startswith(f"rl-grads dashboard: {path}: left out, as it cannot be")
+    assert "expected a project with runs (walks)" in last
+    with serving(made) as (_, address):
+        projects = ask(f"{address}api/get_all_projects", {})
+    assert "walks" in str(projects) and "broken" not in str(projects)
 
 
 @pytest.mark.parametrize(
