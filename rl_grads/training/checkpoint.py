@@ -6,14 +6,16 @@ iteration, the seeds and the bytes of `metrics.jsonl` at that moment (see
 checkpoint is damaged the one before it is used.
 """
 
+import concurrent.futures
 import contextlib
 import logging
+import math
 import os
 import pathlib
+import re
 import shutil
-import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, NoReturn
 
 import jax
@@ -28,6 +30,7 @@ from rl_grads.training.state_files import Damaged
 _LOG = logging.getLogger(__name__)
 _FOLDER = "checkpoints"
 _PART = 0.03  # Of the time, at most, that saving may take.
+_LEFT = re.compile(r"\.[0-9]+\.(part|gone)")  # What a killed process has left.
 
 
 class Saved(NamedTuple):
@@ -65,7 +68,7 @@ class Due:
 
         Args:
             now: The clock's time, in seconds.
-            cost: Seconds of processor time that the last save has taken.
+            cost: What the last save has cost, see `Checkpoints.cost`.
         """
         if self._seconds is None:
             return False
@@ -96,26 +99,35 @@ class Checkpoints:
     def __init__(self, directory: pathlib.Path, keep: int = 1):
         self._run = pathlib.Path(directory)
         self._home, self._keep = self._run.absolute() / _FOLDER, keep
-        self._thread: threading.Thread | None = None
-        self._error: CannotWrite | None = None
-        self.cost = 0.0  # Seconds of processor time that the last save has taken.
+        self._writer = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
+        self._pending: concurrent.futures.Future[None] | None = None
+        self._cost = 0.0
+
+    @property
+    def cost(self) -> float:
+        """What the last save has cost, in seconds; infinite while it is being written.
+
+        The time that `save` took of its thread, and processor time in the background.
+        """
+        pending = self._pending
+        return self._cost if pending is None or pending.done() else math.inf
 
     # ------------------------------------------------------------------------- writing
 
     def save(self, saved: Saved) -> None:
         """Save without waiting for the disk; the arrays are copied at once.
 
+        Where the save before this one has failed, a warning says so.
+
         Raises:
-            CannotWrite: The save before this one has failed.
+            CannotWrite: There is no memory for the copies.
         """
-        began = time.thread_time()
-        self.wait()
-        leaves = _host_leaves(saved.members)
-        spent = time.thread_time() - began
-        self._thread = threading.Thread(
-            target=self._work, args=(saved, leaves, spent), name="checkpoint"
-        )
-        self._thread.start()
+        began = time.perf_counter()
+        self._report()
+        with _writing(self._home / str(saved.iteration)):
+            leaves = _host_leaves(saved.members)
+        spent = time.perf_counter() - began
+        self._pending = self._writer.submit(self._work, saved, leaves, spent)
 
     def wait(self) -> None:
         """Wait until the last save is on the disk.
@@ -123,18 +135,17 @@ class Checkpoints:
         Raises:
             CannotWrite: It has failed.
         """
-        if self._thread is not None:
-            self._thread.join()
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
+        pending = self._pending
+        if pending is None:
+            return
+        concurrent.futures.wait([pending])  # An interrupt leaves it to the next call.
+        self._pending = None
+        pending.result()
 
     def close(self) -> None:
         """Wait for the disk, and say what has failed; closing twice is allowed."""
-        try:
-            self.wait()
-        except CannotWrite as error:
-            _LOG.warning("%s", error)
+        self._report()
+        self._writer.shutdown()
 
     def remove_all(self) -> None:
         """Remove every checkpoint, of a run that needs none any more."""
@@ -142,39 +153,59 @@ class Checkpoints:
         with contextlib.suppress(OSError):
             shutil.rmtree(self._home)
 
+    def _report(self) -> None:
+        try:
+            self.wait()
+        except CannotWrite as error:
+            _LOG.warning("%s", error)
+
     def _work(
         self, saved: Saved, leaves: Mapping[str, np.ndarray], spent: float
     ) -> None:
         began, place = time.thread_time(), self._home / str(saved.iteration)
         try:
-            with writing(place):
-                self._write(saved, leaves, place)
-                self._remove_old()
-        except CannotWrite as error:
-            self._error = error
-        self.cost = spent + time.thread_time() - began
+            with _writing(place):
+                self._write(_manifest(saved, leaves), leaves, place)
+                self._remove_others(saved.iteration)
+        finally:
+            self._cost = spent + time.thread_time() - began
 
     def _write(
-        self, saved: Saved, leaves: Mapping[str, np.ndarray], place: pathlib.Path
+        self,
+        manifest: state_files.Manifest,
+        leaves: Mapping[str, np.ndarray],
+        place: pathlib.Path,
     ) -> None:
         """Write a checkpoint beside its place, and put it there when it is whole."""
         self._home.mkdir(parents=True, exist_ok=True)
+        self._remove_left()
+        if state_files.is_whole(place, manifest):
+            return  # Removed first, a process killed just then would have neither.
         part = self._home / f".{place.name}.part"
-        shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
         try:
-            state_files.write(part, _manifest(saved, leaves), leaves)
-            if place.exists():
-                _remove(place)
+            state_files.write(part, manifest, leaves)
+            _remove(place)
             os.replace(part, place)
             state_files.sync(self._home)
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
             raise
 
-    def _remove_old(self) -> None:
-        for iteration in self.iterations()[: -self._keep]:
-            _remove(self._home / str(iteration))
+    def _remove_left(self) -> None:
+        for entry in self._home.iterdir():
+            if _LEFT.fullmatch(entry.name):
+                _delete(entry)
+
+    def _remove_others(self, iteration: int) -> None:
+        """Keep the newest up to this one.
+
+        Those behind it are damaged, or of a state that a resume has not gone on from.
+        """
+        there = self.iterations()
+        kept = [i for i in there if i <= iteration][-self._keep :]
+        for other in sorted(set(there) - set(kept)):
+            _remove(self._home / str(other))
 
     # ------------------------------------------------------------------------- reading
 
@@ -212,10 +243,12 @@ class Checkpoints:
         self._refuse(f"expected a run with {kind}{told}")
 
     def _read(self, iteration: int, like: Any, seeds: tuple[int, ...]) -> Saved:
-        manifest, leaves = state_files.read(self._home / str(iteration))
+        place, shapes = self._home / str(iteration), _shapes(like)
+        manifest = state_files.read_manifest(place)
         if manifest.iteration != iteration:
             raise Damaged(f"it is that of iteration {manifest.iteration}")
-        self._check_fit(manifest, _shapes(like), seeds)
+        self._check_fit(manifest, shapes, seeds)
+        leaves = state_files.read_arrays(place, shapes)
         return Saved(iteration, manifest.offset, seeds, _rebuild(like, leaves))
 
     def _check_fit(
@@ -241,12 +274,34 @@ class Checkpoints:
         raise ConfigError(f"resume={self._run}: {expected}")
 
 
+@contextlib.contextmanager
+def _writing(place: pathlib.Path) -> Iterator[None]:
+    """Whatever goes wrong in it, no memory left for one, as `CannotWrite`."""
+    try:
+        with writing(place):
+            yield
+    except CannotWrite:
+        raise
+    except Exception as error:
+        words = " ".join(f"{type(error).__name__} {error}".split())
+        raise CannotWrite(f"{place}: cannot be written ({words})") from error
+
+
 def _remove(place: pathlib.Path) -> None:
-    """Remove a checkpoint so that no part of it is taken for one."""
+    """Remove a checkpoint, if it is there, so that no part of it is taken for one."""
     gone = place.with_name(f".{place.name}.gone")
-    shutil.rmtree(gone, ignore_errors=True)
-    os.replace(place, gone)
-    shutil.rmtree(gone, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.replace(place, gone)
+        _delete(gone)
+
+
+def _delete(path: pathlib.Path) -> None:
+    """Delete a folder or a file; what cannot be is left to the next save."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 # ------------------------------------------------------------------------------- arrays
@@ -261,24 +316,44 @@ def _is_key(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
+def _implementation(keys: Any) -> Any:
+    """Of PRNG keys, or of their shape alone: JAX asks for an array."""
+    return jax.random.key_impl(jnp.empty((), keys.dtype))
+
+
 def _named(tree: Any) -> dict[str, Any]:
-    """The leaves by their path."""
+    """The leaves by their path; that of a PRNG key ends with its implementation."""
     paths, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {
+    named = {
         jax.tree_util.keystr(path, simple=True, separator="."): leaf
         for path, leaf in paths
+    }
+    return {
+        f"{name}.{_implementation(leaf)}" if _is_key(leaf) else name: leaf
+        for name, leaf in named.items()
     }
 
 
 def _host_leaves(tree: Any) -> dict[str, np.ndarray]:
-    """Copies of all arrays by their path; PRNG keys as their data.
-
-    Copies, because the next iteration is given the arrays themselves to write into.
-    """
+    """Copies of all arrays by their path; PRNG keys as their data."""
     return {
-        name: np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+        name: _copy(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
         for name, leaf in _named(tree).items()
     }
+
+
+def _copy(leaf: Any) -> np.ndarray:
+    """A copy: the next iteration is given the array itself to write into.
+
+    Device by device: `np.array` of an array on several puts it together, keeps that
+    for later calls and copies it once more, which takes ten times as long.
+    """
+    if not isinstance(leaf, jax.Array):
+        return np.array(leaf)
+    copy = np.empty(leaf.shape, leaf.dtype)
+    for shard in leaf.addressable_shards:
+        copy[shard.index] = shard.data
+    return copy
 
 
 def _shapes(tree: Any) -> dict[str, jax.ShapeDtypeStruct]:
@@ -292,14 +367,12 @@ def _shapes(tree: Any) -> dict[str, jax.ShapeDtypeStruct]:
     return {name: shape(leaf) for name, leaf in _named(tree).items()}
 
 
-def _rebuild(like: Any, leaves: Mapping[str, Any]) -> Any:
-    """The tree of `like` with the saved values; keys are of its implementation."""
-
-    def value(name: str, leaf: Any) -> Any:
-        if not _is_key(leaf):
-            return np.asarray(leaves[name])
-        impl = jax.random.key_impl(jnp.empty((), leaf.dtype))
-        return jax.random.wrap_key_data(jnp.asarray(leaves[name]), impl=impl)
-
-    values = [value(name, leaf) for name, leaf in _named(like).items()]
+def _rebuild(like: Any, leaves: Mapping[str, np.ndarray]) -> Any:
+    """The tree of `like` with the saved values."""
+    values = [
+        jax.random.wrap_key_data(leaves[name], impl=_implementation(leaf))
+        if _is_key(leaf)
+        else leaves[name]
+        for name, leaf in _named(like).items()
+    ]
     return jax.tree.unflatten(jax.tree.structure(like), values)

@@ -6,8 +6,8 @@ noticed.
 """
 
 import hashlib
-import io
 import json
+import math
 import os
 import pathlib
 import zipfile
@@ -19,6 +19,7 @@ import numpy as np
 _FORMAT = 1
 _STATE, _MANIFEST = "state.npz", "manifest.json"
 _LARGEST_MANIFEST = 64 << 20  # Bytes.
+_HEADER = 4096  # Bytes, at most, that stand before the numbers of an array.
 
 
 class Damaged(Exception):
@@ -62,21 +63,45 @@ def write(place: pathlib.Path, manifest: Manifest, leaves: Mapping[str, Any]) ->
         os.fsync(file.fileno())
 
 
-def read(place: pathlib.Path) -> tuple[Manifest, dict[str, np.ndarray]]:
-    """A checkpoint: what it is, and its arrays by their names.
+def read_manifest(place: pathlib.Path) -> Manifest:
+    """What a checkpoint is.
 
     Args:
         place: Its folder.
 
     Raises:
-        Damaged: It is not as it was written, or of another version.
+        Damaged: The document is not as it was written, or of another version.
     """
-    document = _read_manifest(place)
-    _check_file(place / _STATE, document["state"])
+    document = _read_document(place)
     seeds = tuple(document["seeds"])
     arrays = document["arrays"]
-    manifest = Manifest(document["iteration"], document["offset"], seeds, arrays)
-    return manifest, _read_state(place / _STATE, arrays)
+    return Manifest(document["iteration"], document["offset"], seeds, arrays)
+
+
+def read_arrays(
+    place: pathlib.Path, shapes: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+    """The arrays of a checkpoint by their names.
+
+    Args:
+        place: Its folder.
+        shapes: What its manifest says, as records with a `shape` and a `dtype`.
+
+    Raises:
+        Damaged: They are not as they were written.
+    """
+    _check_file(place / _STATE, _read_document(place)["state"])
+    return _read_state(place / _STATE, shapes)
+
+
+def is_whole(place: pathlib.Path, manifest: Manifest) -> bool:
+    """Whether a folder holds that very checkpoint, and nothing of it is damaged."""
+    try:
+        same = read_manifest(place) == manifest
+        _check_file(place / _STATE, _read_document(place)["state"])
+    except Damaged:
+        return False
+    return same
 
 
 def _write_state(
@@ -87,15 +112,19 @@ def _write_state(
     Frames are bytes and mostly alike: they are compressed, which for other numbers
     takes longer than it saves.
     """
-    with zipfile.ZipFile(path, "w") as archive:
+    with zipfile.ZipFile(path, "w", compresslevel=1) as archive:
         for number, leaf in enumerate(leaves.values()):
             small = leaf.dtype.itemsize == 1
-            kind = zipfile.ZIP_DEFLATED if small else zipfile.ZIP_STORED
-            content = io.BytesIO()
-            np.lib.format.write_array(content, leaf, allow_pickle=False)
-            archive.writestr(f"{number}.npy", content.getbuffer(), kind, 1)
+            archive.compression = zipfile.ZIP_DEFLATED if small else zipfile.ZIP_STORED
+            with archive.open(f"{number}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, _plain(leaf), allow_pickle=False)
     sync(path)
     return _measure(path)
+
+
+def _plain(leaf: np.ndarray) -> np.ndarray:
+    """The bits of a type that NumPy's format has no name for, such as bfloat16."""
+    return leaf.view(f"u{leaf.itemsize}") if leaf.dtype.kind == "V" else leaf
 
 
 def _measure(path: pathlib.Path) -> dict[str, Any]:
@@ -109,7 +138,7 @@ def _checksum(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _read_manifest(place: pathlib.Path) -> dict[str, Any]:
+def _read_document(place: pathlib.Path) -> dict[str, Any]:
     """The document about a checkpoint.
 
     Raises:
@@ -129,7 +158,7 @@ def _read_manifest(place: pathlib.Path) -> dict[str, Any]:
     if document.get("format") != _FORMAT:
         found = str(document.get("format"))[:20]
         raise Damaged(f"format {found} is unknown, expected {_FORMAT}")
-    if not _is_whole(document):
+    if not _has_all(document):
         raise Damaged(f"{_MANIFEST} says something else than a checkpoint's")
     return document
 
@@ -139,7 +168,7 @@ def _is_orbax(place: pathlib.Path) -> bool:
     return (place / "_CHECKPOINT_METADATA").exists()
 
 
-def _is_whole(document: Mapping[str, Any]) -> bool:
+def _has_all(document: Mapping[str, Any]) -> bool:
     """Whether all is there, of its kind: a checksum can be made by anybody."""
     kinds = {"iteration": int, "offset": int, "seeds": list, "arrays": dict}
     if not all(type(document.get(name)) is kind for name, kind in kinds.items()):
@@ -167,23 +196,30 @@ def _check_file(path: pathlib.Path, expected: Mapping[str, Any]) -> None:
         raise Damaged(f"{path.name} has changed on the disk")
 
 
-def _read_state(path: pathlib.Path, arrays: Mapping[str, str]) -> dict[str, np.ndarray]:
+def _read_state(path: pathlib.Path, shapes: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """All arrays by their names; they are plain, and nothing is unpickled."""
     try:
         with zipfile.ZipFile(path) as archive:
-            leaves = [_read_array(archive, number) for number in range(len(arrays))]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            return {
+                name: _read_array(archive, number, shape)
+                for number, (name, shape) in enumerate(shapes.items())
+            }
+    except Exception as error:  # Anybody can write an archive, with any fault.
         raise Damaged(f"{path.name} is damaged ({str(error)[:60]})") from None
-    found = dict(zip(arrays, leaves, strict=True))
-    for name, leaf in found.items():
-        if describe(leaf) != arrays[name]:
-            raise Damaged(f"{path.name}: {name} is {describe(leaf)}")
-    return found
 
 
-def _read_array(archive: zipfile.ZipFile, number: int) -> np.ndarray:
-    with archive.open(f"{number}.npy") as entry:
-        return np.lib.format.read_array(entry, allow_pickle=False)
+def _read_array(archive: zipfile.ZipFile, number: int, shape: Any) -> np.ndarray:
+    """An array, if it is the one that was expected; a larger one is not unpacked."""
+    entry = archive.getinfo(f"{number}.npy")
+    size = math.prod(shape.shape) * shape.dtype.itemsize
+    if entry.file_size > size + _HEADER:
+        raise ValueError(f"{entry.filename} has {entry.file_size:,} bytes")
+    with archive.open(entry) as file:
+        array = np.lib.format.read_array(file, allow_pickle=False)
+    array = array.view(shape.dtype) if shape.dtype.kind == "V" else array
+    if describe(array) != describe(shape):
+        raise ValueError(f"{entry.filename} is {describe(array)}")
+    return array
 
 
 def sync(path: pathlib.Path) -> None:

@@ -4,6 +4,8 @@ import rl_grads as rg
 from rl_grads.agents.schema import MLP
 from rl_grads.gradients.schema import Adam
 from rl_grads.replay.schema import Replay
+from rl_grads.training.checkpoint import Checkpoints, Saved
+from tests.training.saved_members import SEEDS, members
 
 TINY = {
     "agent.loss": "double_q_learning",
@@ -39,3 +41,35 @@ def tiny():
         return rg.replace(config, TINY | (changes or {}))
 
     return make
+
+
+@pytest.fixture
+def open_checkpoints(tmp_path):
+    """Open the checkpoints in the test's folder; they are closed at its end."""
+    opened = []
+
+    def make(**options):
+        opened.append(Checkpoints(tmp_path / "run", **options))
+        return opened[-1]
+
+    yield make
+    for one in opened:
+        one.close()
+
+
+@pytest.fixture
+def saved(open_checkpoints):
+    """One checkpoint on the disk."""
+    checkpoints = open_checkpoints()
+    checkpoints.save(Saved(7, 123, SEEDS, members()))
+    checkpoints.close()
+
+
+@pytest.fixture
+def two(open_checkpoints, tmp_path):
+    """Two checkpoints; the folder of the newer one."""
+    checkpoints = open_checkpoints(keep=2)
+    for step in (6, 7):
+        checkpoints.save(Saved(step, 100 + step, SEEDS, members(scale=float(step))))
+    checkpoints.close()
+    return tmp_path / "run" / "checkpoints" / "7"
