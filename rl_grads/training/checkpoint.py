@@ -370,7 +370,7 @@ def _shapes(tree: Any) -> dict[str, jax.ShapeDtypeStruct]:
 def _rebuild(like: Any, leaves: Mapping[str, np.ndarray]) -> Any:
     """The tree of `like` with the saved values."""
     values = [
-        jax.random.wrap_key_data(leaves[name], impl=_implementation(leaf))
+        jax.random.wrap_key_data(jnp.asarray(leaves[name]), impl=_implementation(leaf))
         if _is_key(leaf)
         else leaves[name]
         for name, leaf in _named(like).items()

@@ -22,7 +22,7 @@ class Members(NamedTuple):
     flag: Any
 
 
-def members(scale=1.0, width=3, dtype=np.float32):
+def members(scale=1.0, width=3, dtype: Any = np.float32):
     """Floats, integers, keys, bytes, flags and an empty part."""
     return Members(
         zeta={"w": (np.arange(2 * width) * scale).reshape(2, width).astype(dtype)},

@@ -1,5 +1,6 @@
 """What is saved comes back bit for bit, or is refused with a reason."""
 
+import math
 import string
 import threading
 
@@ -252,3 +253,20 @@ def test_what_a_save_costs_is_known(open_checkpoints):
     checkpoints.save(Saved(7, 0, SEEDS, {"x": np.zeros((2, 4_000_000), np.uint8)}))
     checkpoints.wait()
     assert 0.001 < checkpoints.cost < 10
+
+
+def test_none_is_due_while_one_is_being_written(open_checkpoints, monkeypatch):
+    started, write = threading.Event(), state_files.write
+
+    def late(*arguments):
+        assert started.wait(60)
+        write(*arguments)
+
+    monkeypatch.setattr(state_files, "write", late)
+    checkpoints = open_checkpoints()
+    checkpoints.save(Saved(7, 0, SEEDS, members()))
+    assert checkpoints.cost == math.inf
+    assert not Due(60.0, now=0.0)(1e9, cost=checkpoints.cost)
+    started.set()
+    checkpoints.wait()
+    assert 0.0 < checkpoints.cost < 10

@@ -1,10 +1,13 @@
 """A save that fails is said, and harms neither training nor older checkpoints."""
 
 import concurrent.futures
+import contextlib
 import errno
+import os
 import re
 import subprocess
 import sys
+import threading
 import time
 
 import jax
@@ -93,6 +96,72 @@ def test_a_full_disk_leaves_the_older_one_whole(two, open_checkpoints, monkeypat
         checkpoints.wait()
     assert sorted(p.name for p in two.parent.iterdir()) == ["6", "7"]
     assert checkpoints.restore(members(), SEEDS).iteration == 7
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a file system of one MiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("expected a user who may mount a file system")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.mark.parametrize("free", range(0, 40_000, 4096))
+def test_a_disk_that_is_really_full(small_disk, free):
+    """Wherever in a save it becomes full; once there is room again all is well."""
+    checkpoints = Checkpoints(small_disk / "run", keep=2)
+    state = {"x": np.arange(4096, dtype=np.int32), "y": np.zeros(4096, np.uint8)}
+    checkpoints.save(Saved(6, 0, SEEDS, state))
+    checkpoints.wait()
+    left = os.statvfs(small_disk)
+    with open(small_disk / "rest", "wb") as file:
+        file.write(bytes(max(0, left.f_bavail * left.f_bsize - free)))
+    checkpoints.save(Saved(7, 0, SEEDS, state))
+    with contextlib.suppress(CannotWrite) if free > 16_000 else FULL:
+        checkpoints.wait()
+    kept = checkpoints.iterations()
+    assert kept in ([6], [6, 7])
+    assert sorted(os.listdir(small_disk / "run/checkpoints")) == [str(i) for i in kept]
+    (small_disk / "rest").unlink()
+    checkpoints.save(Saved(8, 0, SEEDS, state))
+    checkpoints.wait()
+    assert checkpoints.restore(state, SEEDS).iteration == 8
+    checkpoints.close()
+
+
+FULL = pytest.raises(CannotWrite, match=r"checkpoints/.*7.*: .*No space left on device")
+
+
+def test_an_interrupt_in_the_middle_of_a_save(two, open_checkpoints, monkeypatch):
+    started, write = threading.Event(), state_files.write
+
+    def late(*arguments):
+        assert started.wait(60)
+        write(*arguments)
+
+    def interrupt(futures):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(state_files, "write", late)
+    checkpoints = open_checkpoints(keep=2)
+    checkpoints.save(Saved(8, 0, SEEDS, members()))
+    with monkeypatch.context() as patch:
+        patch.setattr(concurrent.futures, "wait", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoints.save(Saved(9, 0, SEEDS, members()))
+        with pytest.raises(KeyboardInterrupt):
+            checkpoints.close()
+    started.set()
+    checkpoints.close()
+    checkpoints.close()
+    assert checkpoints.iterations() == [7, 8]
+    assert checkpoints.restore(members(), SEEDS).iteration == 8
 
 
 KILLED = """

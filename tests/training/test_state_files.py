@@ -96,19 +96,75 @@ def test_where_none_is_intact_all_reasons_are_said(two, open_checkpoints):
     assert "checkpoints/6: manifest.json is damaged" in text
 
 
-def test_what_is_pickled_stays_so(two, open_checkpoints, caplog, tmp_path):
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
-        evil = io.BytesIO()
-        np.save(evil, np.array([Act(tmp_path / "mark")]), allow_pickle=True)
-        archive.writestr("0.npy", evil.getvalue())
-    (two / "state.npz").write_bytes(content.getvalue())
+def replaced(two, *entries, kind=zipfile.ZIP_STORED):
+    """Put other entries into the state, with a manifest that fits."""
+    with zipfile.ZipFile(two / "state.npz", "w", kind) as archive:
+        for number, content in enumerate(entries):
+            archive.writestr(f"{number}.npy", content)
     document = json.loads((two / "manifest.json").read_text())
     document.pop("sha256")
     document["state"] = state_files._measure(two / "state.npz")
     (two / "manifest.json").write_text(signed(document))
+
+
+def npy(array):
+    content = io.BytesIO()
+    np.save(content, array, allow_pickle=True)
+    return content.getvalue()
+
+
+def header(shape, descr="<f4"):
+    content = io.BytesIO()
+    about = {"descr": descr, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(content, about)
+    return content.getvalue()
+
+
+def test_what_is_pickled_stays_so(two, open_checkpoints, caplog, tmp_path):
+    replaced(two, npy(np.array([Act(tmp_path / "mark")])))
     the_older_one(open_checkpoints, caplog, "state.npz is damaged")
     assert not (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (npy(np.zeros((2, 3), np.float64)), r"0\.npy is float64\[2, 3\]"),
+        (npy(np.zeros((3, 2), np.float32)), r"0\.npy is float32\[3, 2\]"),
+        (header((10**15,)), "damaged"),
+        (header((2**62, 2**62)), "damaged"),
+        (header((2, 3)), "damaged"),
+        (header((2, 3), "O"), "damaged"),
+        (b"", "damaged"),
+    ],
+)
+def test_an_array_of_another_kind(two, open_checkpoints, caplog, content, reason):
+    replaced(two, content)
+    the_older_one(open_checkpoints, caplog, f"state.npz is damaged .*{reason}|{reason}")
+
+
+def test_what_unpacks_to_much_more_is_not_unpacked(two, open_checkpoints, caplog):
+    replaced(two, npy(np.zeros(10**8, np.uint8)), kind=zipfile.ZIP_DEFLATED)
+    assert (two / "state.npz").stat().st_size < 10**6
+    the_older_one(open_checkpoints, caplog, r"0\.npy has 100,000,128 bytes")
+
+
+def test_a_packed_entry_with_a_fault(two, open_checkpoints, caplog):
+    replaced(two, npy(np.zeros((2, 3), np.float32)), kind=zipfile.ZIP_DEFLATED)
+    content = bytearray((two / "state.npz").read_bytes())
+    content[35:45] = b"\xff" * 10
+    (two / "state.npz").write_bytes(content)
+    document = json.loads((two / "manifest.json").read_text())
+    document.pop("sha256")
+    document["state"] = state_files._measure(two / "state.npz")
+    (two / "manifest.json").write_text(signed(document))
+    the_older_one(open_checkpoints, caplog, "state.npz is damaged .*invalid")
+
+
+def test_another_config_is_told_before_the_arrays_are_read(two, open_checkpoints):
+    (two / "state.npz").write_bytes(b"")
+    text = refusal(open_checkpoints(), members(width=4))
+    assert "has zeta.w: float32[2, 3], this config float32[2, 4]" in text
 
 
 class Act:
