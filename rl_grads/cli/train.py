@@ -168,7 +168,7 @@ def _sweep(job: Job, request: Any, asked: signals.Signals) -> None:
         compose.run(task, [*resolve, *request.argv], COMMAND)
         return
     home = places.take(whole, places.SWEEP)
-    going_on = resume.asked(request.flags.overrides) is not None
+    going_on = resume.asked(request.flags.overrides) is not None and home.is_dir()
     swept = door.swept(request.flags.overrides)
     job = job._replace(swept=swept, sweep=str(home), going_on=going_on)
     with folder.claimed(home, going_on, whole.run.overwrite):

@@ -348,14 +348,19 @@ def _update(
 
 
 def progress(training: Any, time: jax.Array) -> jax.Array:
-    """The part of all schedules that has passed at `time`; beyond 1 they stay.
+    """The part of all schedules that has passed, at most 1.
 
     Args:
         training: The section `training` of a config.
         time: Steps per environment so far.
+
+    Example:
+        >>> from rl_grads.training.schema import Training
+        >>> float(progress(Training(total_steps=1000, num_envs=4), jnp.int32(125)))
+        0.5
     """
     steps = training.schedule_steps or training.total_steps
-    return time * (training.num_envs / steps)
+    return jnp.minimum(time * (training.num_envs / steps), 1.0)
 
 
 def iterate(
