@@ -1,5 +1,10 @@
 """Values that read the environment are known before anything is resolved."""
 
+import json
+import os
+import pathlib
+import secrets
+
 import pytest
 from omegaconf import OmegaConf
 
@@ -76,3 +81,28 @@ def test_nothing_is_read(monkeypatch):
     values = found("resume='${oc.env:SECRET}'", "run.id='${a_plugin:1}'")
     OmegaConf.clear_resolver("a_plugin")
     assert (list(values), read) == (["resume", "run.id"], [])
+
+
+@pytest.mark.slow
+def test_what_the_environment_said_is_written_nowhere(train, home, monkeypatch):
+    secret = secrets.token_hex()  # The run records the tree's diff, this file's too.
+    monkeypatch.setenv("SECRET", secret)
+    monkeypatch.setenv("RATE", "0.0123")
+    status, _, err = train(
+        "tracking.wandb.mode=offline",
+        "tracking.trackio=true",
+        "tracking.wandb.group='${oc.env:SECRET}'",
+        "tracking.wandb.tags=['${oc.env:SECRET}',mine]",
+        "optimizer.learning_rate='${oc.decode:${oc.env:RATE}}'",
+        "run.id=x",
+    )
+    assert status == 0, err
+    folders = (home, pathlib.Path(os.environ["TRACKIO_DIR"]))
+    files = [p for folder in folders for p in folder.rglob("*") if p.is_file()]
+    assert any(p.suffix == ".wandb" for p in files)
+    assert any(p.suffix == ".db" for p in files)
+    for path in files:
+        assert secret.encode() not in path.read_bytes(), path
+    recorded = json.loads((home / "runs/x/config.json").read_text())["config"]
+    assert recorded["optimizer.learning_rate"] == "${oc.decode:${oc.env:RATE}}"
+    assert recorded["tracking.wandb.tags"] == "[${oc.env:SECRET}, mine]"
