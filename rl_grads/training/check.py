@@ -8,7 +8,13 @@ from rl_grads import prng
 from rl_grads.config import LARGEST_COUNT, ConfigError, nearest, schema_name
 from rl_grads.envs.environment import Environment
 from rl_grads.replay import priorities
-from rl_grads.training import health, meta_check, td_gradient_check, trace_check
+from rl_grads.training import (
+    health,
+    memory_check,
+    meta_check,
+    td_gradient_check,
+    trace_check,
+)
 from rl_grads.training.engine import Given, make_agent
 from rl_grads.training.population import check_precision, check_seeds
 from rl_grads.training.schema import Config
@@ -36,6 +42,7 @@ def check(config: Config, given: Given) -> None:
     _check_priority(config)
     _check_measured(config)
     environment = _environment(config, given)
+    memory_check.check(config, environment)
     trace_check.check(config, environment)
     td_gradient_check.check(config, given.agent, environment)
     if given.agent is None:

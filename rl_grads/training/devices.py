@@ -83,6 +83,25 @@ def put(layout: Layout, tree: Any) -> Any:
     return jax.tree.map(lambda leaf: jax.device_put(leaf[index], sharding), tree)
 
 
+def memory() -> float:
+    """Bytes of the first device, or of the machine where devices are its cores."""
+    statistics = jax.local_devices()[0].memory_stats() or {}
+    if "bytes_limit" in statistics:
+        return statistics["bytes_limit"]
+    limit = _memory_limit(pathlib.Path("/sys/fs/cgroup/memory.max"))
+    if not hasattr(os, "sysconf"):
+        return limit
+    return min(limit, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+def _memory_limit(path: pathlib.Path) -> float:
+    """Bytes that cgroup v2 grants, infinite where it sets no limit."""
+    try:
+        return float(path.read_text())
+    except (OSError, ValueError):  # `max`, or no cgroup.
+        return math.inf
+
+
 def describe() -> str:
     """Which device is used and why, in a sentence for people."""
     device = jax.local_devices()[0]

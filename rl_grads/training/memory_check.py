@@ -1,0 +1,47 @@
+"""Whether the replay memory of one member finds room on the device."""
+
+import math
+
+import jax
+
+from rl_grads.config import ConfigError
+from rl_grads.envs.environment import Environment
+from rl_grads.replay import memory
+from rl_grads.training import devices, loop
+from rl_grads.training.schema import Config
+
+
+def check(config: Config, environment: Environment) -> None:
+    """Refuse a memory that alone is larger than the device's, before it is asked for.
+
+    Args:
+        config: The config.
+        environment: What it trains in; large observations are what fills a memory.
+
+    Raises:
+        ConfigError: Names the capacity, what it would take and what there is.
+    """
+    needed, room = _bytes(config, environment), devices.memory()
+    if needed <= room or config.replay is None:
+        return
+    frame = environment.observation
+    most = int(config.replay.capacity * room / needed)
+    raise ConfigError(
+        f"replay.capacity={config.replay.capacity}: expected at most about {most}, as "
+        f"observations of shape {frame.shape} would take {needed / 2**30:,.1f} GiB for "
+        f"one member, of {room / 2**30:,.1f} GiB that there are"
+    )
+
+
+def _bytes(config: Config, environment: Environment) -> int:
+    """What the memory of one member takes."""
+    size = loop.ring_size(config, environment)
+    if size is None:
+        return 0
+    frame = environment.observation
+    obs = jax.ShapeDtypeStruct((size.num_envs, *frame.shape), frame.dtype)
+    made = jax.eval_shape(
+        lambda obs: memory.create(size, obs, jax.numpy.result_type(float), config), obs
+    )
+    leaves = jax.tree.leaves(made)
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
