@@ -9,6 +9,7 @@ from rl_grads.config import nearest
 COMMANDS = {
     "train": "train a population; every config key is an argument",
     "dashboard": "open the local web page with the curves of all runs",
+    "sync": "upload every offline W&B run below a folder",
     "plot": "draw a figure of a run or a sweep, as PNG and as PDF",
     "anatomy": "name the largest gradients in the batch of one update of a run",
     "audit": "print which parameters a loss moves, and by which of its terms",

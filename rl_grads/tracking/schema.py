@@ -14,8 +14,8 @@ class WandB:
     )
     project: str = setting("rl_grads", "project")
     entity: str | None = setting(None, "team or user; null: the account's default")
-    group: str | None = setting(None, "group; null: the run directory's name")
-    tags: tuple[str, ...] = setting((), "tags")
+    group: str | None = setting(None, "group; null: the sweep's name, or the run's")
+    tags: tuple[str, ...] = setting((), "tags beside experiment, agent and env")
     runs: str = setting(
         "member",
         "one W&B run per member, one per point (member means), or none",

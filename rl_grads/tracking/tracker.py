@@ -29,6 +29,9 @@ class Run(NamedTuple):
         seeds: One per member.
         configs: The resolved config of each member as a plain nested dict.
         settings: What to mirror and where.
+        group: The name of its sweep or run, which all points share; None: its own.
+        job_type: What kind of work it is.
+        tags: Under which it is found, beside those of the settings.
     """
 
     directory: pathlib.Path
@@ -36,6 +39,9 @@ class Run(NamedTuple):
     seeds: tuple[int, ...]
     configs: tuple[dict[str, Any], ...]
     settings: Tracking
+    group: str | None = None
+    job_type: str = "train"
+    tags: tuple[str, ...] = ()
 
 
 class Tracker(Protocol):

@@ -112,14 +112,14 @@ def _start(run: Run, mode: str, id: str, member: int | None, resume: bool) -> An
         import wandb
 
         wandb.setup(wandb.Settings(silent=True))  # Logging in speaks before `init`.
-    settings = run.settings.wandb
+    settings, labels = run.settings.wandb, _labels(run)
     handle = wandb.init(
         entity=settings.entity,
         project=settings.project,
-        group=settings.group or run.name,
-        job_type="train",
+        group=labels["group"] or run.group or run.name,
+        job_type=run.job_type,
         name=run.name if member is None else member_names(run)[member],
-        tags=list(settings.tags),
+        tags=list(dict.fromkeys((*run.tags, *labels["tags"]))),
         id=id,
         resume="allow" if resume and mode == "online" else None,
         dir=run.directory,
@@ -131,6 +131,19 @@ def _start(run: Run, mode: str, id: str, member: int | None, resume: bool) -> An
     handle.define_metric(STEP)
     handle.define_metric("*", step_metric=STEP)
     return handle
+
+
+def _labels(run: Run) -> dict[str, Any]:
+    """Group and tags as the config shows them: what the environment said is not sent.
+
+    (The project and its owner are where it is sent.)
+    """
+    shown = run.configs[0].get("tracking", {}).get("wandb", {})
+    tags, settings = shown.get("tags"), run.settings.wandb
+    return {
+        "group": shown.get("group", settings.group),
+        "tags": [tags] if isinstance(tags, str) else tags or settings.tags,
+    }
 
 
 # No console capture; ten runs would measure one machine and list its packages ten

@@ -209,3 +209,25 @@ def test_online_without_credentials_warns_and_never_asks(make_run, caplog):
     ]
     assert (run.directory / "summary.json").exists()
     assert not (run.directory / "wandb").exists()
+
+
+def test_a_point_stands_in_its_sweep_and_has_tags(make_run):
+    run = make_run(runs="point", mode="offline", tags=("mine",))
+    train(
+        run._replace(group="walk/T", tags=("agent:td", "mine"), job_type="eval"), (1,)
+    )
+    (s,) = read(run)
+    assert (s.run.run_group, s.run.job_type) == ("walk/T", "eval")
+    assert list(s.run.tags) == ["agent:td", "mine"]
+
+
+def test_labels_that_the_environment_gave_are_not_sent(make_run):
+    run = make_run(runs="point", mode="offline", tags=("s3cret",), group="s3cret")
+    shown = {"group": "${oc.env:GROUP}", "tags": "[${oc.env:GROUP}]"}
+    shown = {"tracking": {"wandb": shown}}
+    train(run._replace(configs=(shown,) * 3), (1,))
+    (s,) = read(run)
+    assert s.run.run_group == "${oc.env:GROUP}"
+    assert list(s.run.tags) == ["[${oc.env:GROUP}]"]
+    files = [path for path in run.directory.rglob("*") if path.is_file()]
+    assert files and not any(b"s3cret" in path.read_bytes() for path in files)
