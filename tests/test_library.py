@@ -299,3 +299,20 @@ def test_the_config_decides_on_the_precision(monkeypatch, precision, default):
         short = values == values.astype(np.float32)
         assert np.all(short) if precision == "float32" else not np.any(short)
     assert not jax.config.jax_enable_x64
+
+
+def test_trackers_are_told_how_it_was_made_and_where_it_belongs(monkeypatch):
+    told, open_trackers = [], session.open_trackers
+    monkeypatch.setattr(
+        session,
+        "open_trackers",
+        lambda run, **k: told.append(run) or open_trackers(run, **k),
+    )
+    rates = {"optimizer.learning_rate": [0.0, 1e-2]}
+    members = rg.population(small(), seeds=[2], sweep=rates)
+    rg.train(env=ENV, members=members, total_steps=90, run_dir="runs/swept")
+    assert {run.group for run in told} == {"runs/swept"}
+    assert [run.tags for run in told] == [("q_learning", ENV)] * 2
+    for run in told:
+        assert run.provenance["versions"]["jax"] == jax.__version__
+        assert "diff" not in run.provenance["source"]["rl_grads"]

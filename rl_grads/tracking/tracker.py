@@ -32,6 +32,7 @@ class Run(NamedTuple):
         group: The name of its sweep or run, which all points share; None: its own.
         job_type: What kind of work it is.
         tags: Under which it is found, beside those of the settings.
+        provenance: How it was made: command, commits, versions, device, host.
     """
 
     directory: pathlib.Path
@@ -42,6 +43,7 @@ class Run(NamedTuple):
     group: str | None = None
     job_type: str = "train"
     tags: tuple[str, ...] = ()
+    provenance: Mapping[str, Any] = {}
 
 
 class Tracker(Protocol):

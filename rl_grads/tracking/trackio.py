@@ -105,4 +105,5 @@ class TrackioMirror:
             "_Created": timestamp,
             "_Username": None,
         }
-        return {**self._run.configs[row["member"]], **labels, **hidden}
+        made = {"provenance": dict(self._run.provenance)}
+        return {**self._run.configs[row["member"]], **labels, **made, **hidden}

@@ -161,9 +161,11 @@ _QUIET: dict[str, Any] = {
 
 def _config(run: Run, member: int | None) -> dict[str, Any]:
     """The config of a member, or of the population: lists where its members differ."""
+    made = {"provenance": dict(run.provenance)}
     if member is None:
-        return _common(run.configs)
-    return {**run.configs[member], "seed": run.seeds[member], "member": member}
+        return {**_common(run.configs), **made}
+    labels = {"seed": run.seeds[member], "member": member}
+    return {**run.configs[member], **labels, **made}
 
 
 def _common(values: Sequence[Any]) -> Any:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,15 +12,23 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from rl_grads.config import has_name, schema_name
 from rl_grads.tracking import folder
 from rl_grads.tracking.files import CannotWrite, writing
 from rl_grads.tracking.progress import Progress
 from rl_grads.tracking.tracker import Run, Trackers, open_trackers
-from rl_grads.training import continuing, documents, parameters, run
+from rl_grads.training import continuing, documents, parameters, provenance, run
 from rl_grads.training.checkpoint import Checkpoints, Due, Saved
 from rl_grads.training.places import Point
 from rl_grads.training.result import Result
 from rl_grads.training.setup import Setup
+
+
+class _Asked(NamedTuple):
+    """What trackers are told of the run, and whether to stop."""
+
+    how: Mapping[str, Any]
+    halted: Callable[[], bool]
 
 
 def record(setup: Setup, halted: Callable[[], bool]) -> Result:
@@ -38,7 +47,8 @@ def record(setup: Setup, halted: Callable[[], bool]) -> Result:
     with writing(setup.home):
         document = documents.start(setup, begin)
     try:
-        result = _train(setup, plan, begin, halted)
+        how = provenance.public(document)
+        result = _train(setup, plan, begin, _Asked(how, halted))
     except BaseException as error:
         with contextlib.suppress(OSError):
             documents.end(setup, document, *_why(error))
@@ -59,20 +69,21 @@ def _train(
     setup: Setup,
     plan: run.Plan,
     begin: continuing.Begin,
-    halted: Callable[[], bool],
+    asked: _Asked,
 ) -> Result:
+    runs = [_describe(setup, point, asked.how) for point in setup.group.points]
     with contextlib.ExitStack() as stack:
         with writing(setup.home):
             checkpoints = Checkpoints(setup.home, plan.config.checkpoint.keep)
             stack.callback(checkpoints.close)
             trackers = [
-                stack.enter_context(open_trackers(_describe(setup, p), offset=offset))
-                for p, offset in zip(setup.group.points, begin.offsets, strict=True)
+                stack.enter_context(open_trackers(told, offset=offset))
+                for told, offset in zip(runs, begin.offsets, strict=True)
             ]
         progress = stack.enter_context(_progress(plan))
         due = Due(plan.config.checkpoint.seconds, time.monotonic())
         files = Files(plan, setup.group.points, trackers, checkpoints, progress, due)
-        hooks = run.Hooks(files.row, files.save, halted)
+        hooks = run.Hooks(files.row, files.save, asked.halted)
         snapshot = begin.snapshot or run.start(plan)
         ended = run.train_from(plan, snapshot, hooks, begin.history)
         return _end(files, ended)
@@ -146,16 +157,31 @@ def _progress(plan: run.Plan) -> Progress:
     return Progress(total, "steps", seeds, enabled)
 
 
-def _describe(setup: Setup, point: Point) -> Run:
+def _describe(setup: Setup, point: Point, how: Mapping[str, Any]) -> Run:
     """What the trackers of a point are told."""
     own = [setup.members[k] for k in point.members]
+    config = own[0].config
+    agent = schema_name(config.agent) if has_name(config.agent) else None
+    experiment = setup.origin.choices.get("experiment")
+    tags = (experiment, setup.origin.choices.get("agent", agent), config.env.id)
     return Run(
         directory=point.directory,
         name="/".join(point.directory.absolute().parts[-2:]),
         seeds=tuple(m.seed for m in own),
         configs=tuple(_shown(m.config, setup.origin.unresolved) for m in own),
-        settings=own[0].config.tracking,
+        settings=config.tracking,
+        group=_group(setup),
+        tags=tuple(tag for tag in tags if tag),
+        provenance=how,
     )
+
+
+def _group(setup: Setup) -> str | None:
+    """The sweep, or the run of several points, that this point belongs to."""
+    sweep = setup.origin.sweep
+    if sweep is None and len(setup.group.points) > 1:
+        sweep = str(setup.home)
+    return sweep and "/".join(pathlib.Path(sweep).absolute().parts[-2:])
 
 
 def _shown(config: Any, unresolved: Mapping[str, str]) -> dict[str, Any]:
