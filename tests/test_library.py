@@ -311,8 +311,11 @@ def test_trackers_are_told_how_it_was_made_and_where_it_belongs(monkeypatch):
     rates = {"optimizer.learning_rate": [0.0, 1e-2]}
     members = rg.population(small(), seeds=[2], sweep=rates)
     rg.train(env=ENV, members=members, total_steps=90, run_dir="runs/swept")
-    assert {run.group for run in told} == {"runs/swept"}
-    assert [run.tags for run in told] == [("q_learning", ENV)] * 2
-    for run in told:
-        assert run.provenance["versions"]["jax"] == jax.__version__
-        assert "diff" not in run.provenance["source"]["rl_grads"]
+    assert [(one.name, one.group) for one in told] == [
+        ("swept/0", "swept"),
+        ("swept/1", "swept"),
+    ]
+    assert {one.tags for one in told} == {("agent:q_learning", f"env:{ENV}")}
+    for one in told:
+        assert one.provenance["versions"]["jax"] == jax.__version__
+        assert "diff" not in one.provenance["source"]["rl_grads"]

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from rl_grads.config import has_name, schema_name
-from rl_grads.tracking import folder
+from rl_grads.tracking import folder, labels
 from rl_grads.tracking.files import CannotWrite, writing
 from rl_grads.tracking.progress import Progress
 from rl_grads.tracking.tracker import Run, Trackers, open_trackers
@@ -160,28 +160,25 @@ def _progress(plan: run.Plan) -> Progress:
 def _describe(setup: Setup, point: Point, how: Mapping[str, Any]) -> Run:
     """What the trackers of a point are told."""
     own = [setup.members[k] for k in point.members]
-    config = own[0].config
-    agent = schema_name(config.agent) if has_name(config.agent) else None
-    experiment = setup.origin.choices.get("experiment")
-    tags = (experiment, setup.origin.choices.get("agent", agent), config.env.id)
+    configs = tuple(_shown(m.config, setup.origin.unresolved) for m in own)
+    agent = own[0].config.agent
+    inside = point.directory.is_relative_to(setup.home)
+    whole = setup.home if inside else setup.home.parent  # Points of many populations.
+    named = labels.names(point.directory, pathlib.Path(setup.origin.sweep or whole))
     return Run(
         directory=point.directory,
-        name="/".join(point.directory.absolute().parts[-2:]),
+        name=named.name,
         seeds=tuple(m.seed for m in own),
-        configs=tuple(_shown(m.config, setup.origin.unresolved) for m in own),
-        settings=config.tracking,
-        group=_group(setup),
-        tags=tuple(tag for tag in tags if tag),
+        configs=configs,
+        settings=own[0].config.tracking,
+        group=named.group,
+        tags=labels.tags(
+            experiment=setup.origin.choices.get("experiment"),
+            agent=schema_name(agent) if has_name(agent) else None,
+            env=configs[0]["env"]["id"],
+        ),
         provenance=how,
     )
-
-
-def _group(setup: Setup) -> str | None:
-    """The sweep, or the run of several points, that this point belongs to."""
-    sweep = setup.origin.sweep
-    if sweep is None and len(setup.group.points) > 1:
-        sweep = str(setup.home)
-    return sweep and "/".join(pathlib.Path(sweep).absolute().parts[-2:])
 
 
 def _shown(config: Any, unresolved: Mapping[str, str]) -> dict[str, Any]:
