@@ -314,7 +314,7 @@ def _result(
     """All of it, from what the member's update saw, as arrays of NumPy."""
     total = np.square(seen.norms)
     per = run.steps_per_iteration(plan.config)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore"), jax.debug_nans(False):
         shares = {name: own / total for name, own in seen.squares.items()}
         cosines = np.asarray(measures.cosines(seen.gram))
     return Anatomy(

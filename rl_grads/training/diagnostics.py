@@ -15,8 +15,9 @@ from rl_grads.replay import blocked_sums, buffer, priorities
 from rl_grads.replay.memory import Memory
 from rl_grads.replay.priorities import Priority
 from rl_grads.td.transition import Signals, Transition
-from rl_grads.training import health
+from rl_grads.training import health, maybe
 from rl_grads.training.loop import MemberState, Parts, progress, transition
+from rl_grads.training.maybe import Maybe
 
 # Folded into a member's key; no iteration has this number.
 _DIAGNOSTICS = 0xFFFFFFFE
@@ -39,10 +40,10 @@ def is_on(config: Any) -> bool:
     return settings.sampling_variance or bool(health.asked(settings))
 
 
-def diagnose(
-    parts: Parts, member: MemberState, time: jax.Array
-) -> dict[str, jax.Array]:
+def diagnose(parts: Parts, member: MemberState, time: jax.Array) -> dict[str, Maybe]:
     """Metrics of the current parameters that the config asks for, scalars.
+
+    One that is nan has had nothing to measure.
 
     All look at the same `diagnostics.examples` transitions of the member's own memory.
     What is named `diagnostics/...` is made in `health`.
@@ -68,7 +69,7 @@ def diagnose(
     metrics = health.measure(parts, member, time, view)
     if parts.config.diagnostics.sampling_variance:
         metrics |= _sampling_variance(parts, member, slots, batch)
-    return metrics
+    return {name: maybe.unless_nan(value) for name, value in metrics.items()}
 
 
 def _slots(

@@ -111,10 +111,17 @@ def over_members(
         fun: Of ONE member.
         axes: 0 or None for each argument.
     """
-    return jax.shard_map(
-        jax.vmap(fun, axes, axis_name=_TOGETHER),
+    together = jax.vmap(fun, axes, axis_name=_TOGETHER)
+    sharded = jax.shard_map(
+        together,
         mesh=mesh,
         in_specs=tuple(_SHARED if axis is None else _MEMBERS for axis in axes),
         out_specs=_MEMBERS,
         check_vma=False,
     )
+
+    def spread(*args: Any) -> Any:
+        # Op by op a shard_map compiles every one of them by itself, for minutes.
+        return (together if jax.config.jax_disable_jit else sharded)(*args)
+
+    return spread

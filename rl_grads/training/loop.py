@@ -18,6 +18,7 @@ from rl_grads.replay import buffer, memory
 from rl_grads.replay.buffer import Experience, SecondDraw
 from rl_grads.td.transition import Transition
 from rl_grads.training import meta_learning
+from rl_grads.training.maybe import Maybe, quotient
 
 Metrics = dict[str, jax.Array]
 
@@ -427,7 +428,7 @@ def chunk(
     time: jax.Array,
     iterations: jax.Array,
     first: jax.Array,
-) -> tuple[MemberState, dict[str, jax.Array]]:
+) -> tuple[MemberState, dict[str, jax.Array | Maybe]]:
     """`iterations` iterations from `time`, and the mean metrics of their stretch.
 
     A stretch may be run in several calls: its sums ride in the state and are added to
@@ -468,10 +469,12 @@ def _replay_metrics(
     return {"replay/left_out": left_out}
 
 
-def _episode_metrics(member: MemberState, finished: Finished) -> dict[str, jax.Array]:
+def _episode_metrics(
+    member: MemberState, finished: Finished
+) -> dict[str, jax.Array | Maybe]:
     return {
-        "training/return": finished.reward / finished.count,
-        "training/length": finished.length / finished.count,
+        "training/return": quotient(finished.reward, finished.count),
+        "training/length": quotient(finished.length, finished.count),
         "training/episodes": member.episodes.finished,
         "training/diverged": member.diverged_at >= 0,
     }

@@ -15,7 +15,7 @@ import numpy as np
 
 from rl_grads import prng
 from rl_grads.agents.agent import evaluated
-from rl_grads.training import compilation, devices, diagnostics
+from rl_grads.training import compilation, devices, diagnostics, maybe
 from rl_grads.training.check import check
 from rl_grads.training.engine import Engine, Given, engine
 from rl_grads.training.population import Member, stack
@@ -293,8 +293,13 @@ def forward(
     The old snapshot's arrays are given up.
     """
     snapshot, metrics = _piece(plan, snapshot, iteration - snapshot.iteration)
+    return snapshot, _on_host(plan, metrics)
+
+
+def _on_host(plan: Plan, metrics: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The metrics of the real members, `[members]`."""
     count = len(plan.members)
-    return snapshot, {name: np.asarray(v)[:count] for name, v in metrics.items()}
+    return {name: maybe.on_host(value)[:count] for name, value in metrics.items()}
 
 
 def _row(plan: Plan, snapshot: Snapshot, stop: Stop, metrics: dict[str, Any]) -> Row:
@@ -304,9 +309,8 @@ def _row(plan: Plan, snapshot: Snapshot, stop: Stop, metrics: dict[str, Any]) ->
         metrics |= plan.engine.evaluate(plan.configs, members, end)
     if diagnostics.is_on(plan.config):
         metrics |= plan.engine.diagnose(plan.configs, members, end)
-    count = len(plan.members)
-    row = {name: np.asarray(value)[:count] for name, value in metrics.items()}
-    return Row(stop.iteration * steps_per_iteration(plan.config), row)
+    step = stop.iteration * steps_per_iteration(plan.config)
+    return Row(step, _on_host(plan, metrics))
 
 
 def _all_done(config: Config, metrics: Mapping[str, Any]) -> bool:

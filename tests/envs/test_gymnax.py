@@ -276,3 +276,14 @@ def test_made_first_inside_a_trace_and_alike_in_float64(name):
 
 def test_plotting_libraries_are_imported_on_use_only():
     run(IMPORTS)
+
+
+def test_a_state_is_strongly_typed_op_by_op_too():
+    environment = gymnax.make("CartPole-v1")
+    with jax.disable_jit():
+        state, _ = environment.reset(jax.random.key(0))
+        state, _ = environment.step(jax.random.key(1), state, jnp.int32(1))
+    compiled = jax.jit(environment.reset)(jax.random.key(0))[0]
+    assert [leaf.dtype for leaf in jax.tree.leaves(state)] == [
+        leaf.dtype for leaf in jax.tree.leaves(compiled)
+    ]

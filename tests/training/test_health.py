@@ -210,7 +210,7 @@ def test_the_ratio_is_that_of_an_update():
     members = rg.population(value, seeds=range(1), sweep=sweep)
     the = run.plan_for(engine.Given(None, None), members)
     found = the.engine.diagnose(the.configs, run.start(the).members, 200)
-    one, two = found["diagnostics/update_ratio/all"]
+    one, two = found["diagnostics/update_ratio/all"].value
     np.testing.assert_allclose(two, 2 * one, rtol=1e-5)
     # Features are one-hot and TD errors at most .5: so is the gradient, and |w| is
     # 0.5 * sqrt(5).
