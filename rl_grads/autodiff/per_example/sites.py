@@ -318,8 +318,10 @@ def _look_up(eqn: Any, operands: list[Any]) -> tuple[Any, Any]:
     looked = numbers.start_index_map
     parts = [where[0][..., i] for i in range(len(looked))]
     lengths = [table.shape[a] for a in looked]
-    if eqn.params["mode"] not in (_Mode.FILL_OR_DROP, _Mode.ONE_HOT):
+    if eqn.params["mode"] == _Mode.CLIP:
         return _flat(parts, lengths), True
+    # Forward an index that was promised to be inside is clamped if it is not; the
+    # derivative drops it, in every mode but CLIP.
     inside = [(p >= 0) & (p < n) for p, n in zip(parts, lengths, strict=True)]
     valid = jnp.stack(inside).all(0)
     return _flat(parts, lengths), jnp.expand_dims(valid, numbers.offset_dims)

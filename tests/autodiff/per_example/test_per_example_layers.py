@@ -174,6 +174,17 @@ def embedding_out_of_bounds(m):
 
 
 @case
+def embedding_out_of_promised_bounds(m):
+    """Read at the nearest row, but without a derivative there, as `jax.grad` has it."""
+
+    def loss(w, i):
+        return jnp.sum(jnp.sin(w.at[i].get(mode="promise_in_bounds")))
+
+    index = jnp.array([[0, 9], [3, 3], [-1, -9], [11, 2], [-10, 12]])
+    return (loss, m.draw(0, 9, 4), (index,), "f")
+
+
+@case
 def tied_embedding(m):
     def loss(w, i):
         h = jnp.tanh(w[i]).mean(0)
