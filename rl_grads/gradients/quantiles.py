@@ -12,6 +12,10 @@ percentile is 3.3 times too large by P-squared and 7 times too small by stochast
 approximation on a log scale. The grid knows no order: its error is below one cell,
 4.4 %, whatever came, and far less for smooth distributions. It is also differentiable
 in the fraction, as the exact quantile is.
+
+Counts end where they are integers of 32 bits. So beyond 2**30 numbers all of them are
+halved, and what came before weighs half: a quantile is then one of the last 2**29 to
+2**30 numbers and, ever less, of those before.
 """
 
 import jax
@@ -20,6 +24,7 @@ import jax.numpy as jnp
 _LOW = -32  # Exponent of 2 of the first edge.
 _PER_OCTAVE = 16
 _CELLS = 1024
+_MOST = 2**30  # Numbers that are counted; a batch of as many may still come.
 
 
 def init() -> jax.Array:
@@ -33,7 +38,7 @@ def init() -> jax.Array:
 
 
 def add(counts: jax.Array, values: jax.Array) -> jax.Array:
-    """Count some more numbers.
+    """Count some more numbers; beyond 2**30 what was counted before weighs half.
 
     Args:
         counts: The state.
@@ -48,11 +53,14 @@ def add(counts: jax.Array, values: jax.Array) -> jax.Array:
     cell = jnp.floor((jnp.log2(values) - _LOW) * _PER_OCTAVE)
     cell = jnp.where(jnp.isfinite(values), jnp.clip(cell, 0, _CELLS - 1), _CELLS)
     below = cell[:, None] <= jnp.arange(_CELLS)
+    counts = jnp.where(counts[-1] > _MOST, counts // 2, counts)
     return counts + jnp.sum(below, 0, dtype=counts.dtype)
 
 
 def quantile(counts: jax.Array, fraction: jax.Array | float) -> jax.Array:
     """The number below which a fraction of all numbers lies; inf before the first.
+
+    The numbers are those that `add` still counts.
 
     Args:
         counts: The state.
@@ -63,6 +71,8 @@ def quantile(counts: jax.Array, fraction: jax.Array | float) -> jax.Array:
         >>> round(float(quantile(counts, 0.9)), 2)
         0.9
     """
+    # Differences of ranks, too, are those of floats: behind 2**24 both are rounded.
+    counts = counts.astype(jnp.result_type(float))
     total = counts[-1]
     rank = jnp.maximum(fraction * total, 1e-3)  # Never below the smallest number.
     cell = jnp.minimum(jnp.sum(counts < rank), _CELLS - 1)

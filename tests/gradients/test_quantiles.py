@@ -72,3 +72,33 @@ def test_the_derivative_in_the_fraction_is_the_inverse_density():
     values = jnp.asarray(np.linspace(0.0, 4.0, 8001))  # Density 1/4: quantile 4 p.
     slope = jax.grad(read, argnums=1)(values, 0.6)
     np.testing.assert_allclose(slope, 4.0, rtol=0.03)
+
+
+def late(values, total):
+    """The state after `total` numbers, spread like these."""
+    counts = np.asarray(quantiles.add(quantiles.init(), jnp.asarray(values)), float)
+    return jnp.asarray(counts / len(values) * total, jnp.int32)
+
+
+@pytest.mark.parametrize("total", [2**30, 2**31 - 64])
+def test_the_count_has_no_end(total):
+    values = log_normal(2000)
+    counts = late(values, total)
+    for _ in range(3):
+        counts = quantiles.add(counts, jnp.asarray(values))
+        assert 2**29 <= int(counts[-1]) <= 2**30 + 4000
+        found = quantiles.quantile(counts, 0.9)
+        np.testing.assert_allclose(found, np.percentile(values, 90), rtol=1e-2)
+
+
+def test_what_came_before_weighs_half_beyond_two_to_the_thirty():
+    ones = jnp.where(jnp.arange(1024) < 512, 0, 2**30).at[-1].add(1)
+    counts = quantiles.add(ones, jnp.array([4.0, 4.0]))
+    assert counts[jnp.array([511, 512, 543, 544])].tolist() == [0, 2**29, 2**29, 2**29 + 2]
+
+
+def test_a_rare_number_is_known_to_one_cell_beside_very_many():
+    """Ranks of 2**29 numbers are multiples of 32 in float32."""
+    many = jnp.where(jnp.arange(1024) < 512, 0, 2**29 - 31)
+    counts = quantiles.add(many, jnp.full(20, 4.0))
+    assert 4.0 <= float(quantiles.quantile(counts, 1.0)) <= 4.0 * CELL * (1 + 1e-6)
