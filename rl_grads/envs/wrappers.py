@@ -16,21 +16,8 @@ import jax
 import jax.numpy as jnp
 
 from rl_grads.envs.environment import INSTANCES, Environment, Step
+from rl_grads.envs.moments import Moments, Statistics, merge, none_yet, observe
 from rl_grads.envs.schema import Wrappers
-
-
-class Statistics(NamedTuple):
-    """Running moments of the observations of one instance.
-
-    Attributes:
-        count: Observations seen, an int32 scalar.
-        mean: Their mean, float32, in the observation's shape.
-        spread: Sum of their squared distances from the mean, likewise.
-    """
-
-    count: jax.Array
-    mean: jax.Array
-    spread: jax.Array
 
 
 class Normalised(NamedTuple):
@@ -140,7 +127,7 @@ def normalise_observation(
 
     def reset(key: jax.Array) -> tuple[Normalised, jax.Array]:
         inner, obs = environment.reset(key)
-        statistics = observe(_no_statistics(environment.observation.shape), obs)
+        statistics = observe(none_yet(environment.observation.shape), obs)
         return Normalised(inner, statistics), seen(statistics)(obs)
 
     def step(key: jax.Array, state: Normalised, action: jax.Array) -> tuple[Any, Step]:
@@ -212,64 +199,21 @@ def _carried(environment: Environment) -> Environment:
 # ---------------------------------------------------------------------- statistics
 
 
-def observe(statistics: Statistics, obs: jax.Array) -> Statistics:
-    """Add one observation to running moments (Welford, 1962).
-
-    Args:
-        statistics: Moments of the observations before.
-        obs: An observation in the shape of the mean.
-
-    Returns:
-        The moments with this observation.
-    """
-    obs = obs.astype(jnp.float32)
-    number = statistics.count + 1
-    before = obs - statistics.mean
-    mean = statistics.mean + before / number.astype(jnp.float32)
-    spread = statistics.spread + before * (obs - mean)
-    return Statistics(number, mean, spread)
-
-
-def merge(statistics: Statistics) -> Statistics:
-    """One set of moments from many (Chan, Golub and LeVeque, 1979).
-
-    Args:
-        statistics: Moments stacked on a leading axis `[N, ...]`.
-
-    Returns:
-        The moments of all their observations together.
-    """
-    weight = statistics.count.astype(jnp.float32)
-    weight = weight.reshape(-1, *[1] * (statistics.mean.ndim - 1))
-    mean = jnp.sum(weight * statistics.mean, 0) / jnp.sum(weight, 0)
-    between = weight * jnp.square(statistics.mean - mean)
-    spread = jnp.sum(statistics.spread + between, 0)
-    return Statistics(jnp.sum(statistics.count), mean, spread)
-
-
-def _no_statistics(shape: tuple[int, ...]) -> Statistics:
-    """Moments before the first observation."""
-    return Statistics(
-        jnp.int32(0), jnp.zeros(shape, jnp.float32), jnp.zeros(shape, jnp.float32)
-    )
-
-
 def _standardised(
-    obs: jax.Array, statistics: Statistics, epsilon: float | jax.Array
+    obs: jax.Array, seen: Moments, epsilon: float | jax.Array
 ) -> jax.Array:
     """An observation in units of the running standard deviation."""
-    variance = statistics.spread / statistics.count.astype(jnp.float32)
-    scaled = (obs.astype(jnp.float32) - statistics.mean) / jnp.sqrt(variance + epsilon)
-    return scaled.astype(jnp.float32)
+    deviation = jnp.sqrt(seen.variance + epsilon)
+    return ((obs.astype(jnp.float32) - seen.mean) / deviation).astype(jnp.float32)
 
 
 def _frozen(
-    environment: Environment, statistics: Statistics, epsilon: float | jax.Array
+    environment: Environment, seen: Moments, epsilon: float | jax.Array
 ) -> Environment:
     """Normalise by fixed statistics; the state is the inner one."""
 
     def scaled(obs: jax.Array) -> jax.Array:
-        return _standardised(obs, statistics, epsilon)
+        return _standardised(obs, seen, epsilon)
 
     def reset(key: jax.Array) -> tuple[Any, jax.Array]:
         state, obs = environment.reset(key)

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from rl_grads.envs.wrappers import Statistics
+from rl_grads.envs.moments import Statistics
 from rl_grads.replay import buffer
 from rl_grads.training.loop import MemberState, Parts
 
