@@ -4,14 +4,14 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from rl_grads.config import is_config_class
+from rl_grads.config import fields, is_config_class
 
 # What these make comes from the config, from Hydra or from the clock. Any other reads
 # something outside, whoever registered it.
 _KNOWN = (
-    "hydra",
     "now",
     "oc.create",
     "oc.decode",
@@ -21,7 +21,8 @@ _KNOWN = (
     "oc.select",
 )
 _MARK = "rl_grads.read_outside"
-_RESOLVER = re.compile(r"\$\{\s*([A-Za-z_][\w.]*)\s*:")
+# The name may be put together: `${oc.${a}:...}`.
+_RESOLVER = re.compile(r"\$\{\s*((?:[\w.]|\$\{[^{}]*\})+)\s*:")
 
 
 class _ReadOutside(Exception):
@@ -33,7 +34,8 @@ def environment_values(composed: DictConfig) -> dict[str, str]:
 
     A value reads it by its own text or by that of another key to which it refers. In a
     list or a mapping that is one value, such as `env.params`, one such item counts for
-    all. Nothing is read here.
+    all; of a section that refers to another (`meta.optimizer=${optimizer}`) each key
+    counts by itself. Nothing is read here.
 
     Args:
         composed: A composed config, with Hydra's own section or without.
@@ -45,12 +47,20 @@ def environment_values(composed: DictConfig) -> dict[str, str]:
     """
     OmegaConf.register_new_resolver(_MARK, _refuse, replace=True)
     plain = OmegaConf.to_container(composed, resolve=False)
-    marked = OmegaConf.create(_marked(plain))
+    marked = OmegaConf.create(_marked({"hydra": _hydras(), **plain}))
     return {
-        path: _text(value)
-        for path, value in _values(composed, plain, "")
-        if "${" in _text(value) and _reads_outside(marked, path)
+        path: text
+        for path, text in _texts(composed, plain, "")
+        if "${" in text and _reads_outside(marked, path)
     }
+
+
+def _hydras() -> Any:
+    """Hydra's section as it is now, which `${hydra:KEY}` reads."""
+    settings = HydraConfig.instance().cfg
+    if settings is None:
+        return None
+    return OmegaConf.to_container(settings, resolve=False)["hydra"]
 
 
 def _refuse(*_: Any) -> None:
@@ -67,23 +77,44 @@ def _marked(value: Any) -> Any:
 
 
 def _mark(found: re.Match[str]) -> str:
+    if found[1] == "hydra":  # By reference it reads what is marked.
+        return "${hydra."
     return found[0] if found[1] in _KNOWN else "${" + f"{_MARK}:"
 
 
-def _values(node: Any, plain: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    """Every value by its dotted key; only sections are entered, and not Hydra's."""
+def _texts(node: Any, plain: Any, prefix: str) -> Iterator[tuple[str, str]]:
+    """Every value as it was written, by its key; Hydra's section is not entered."""
+    sections = _declared_sections(node)
     for key, value in plain.items():
         inner, path = node._get_node(key), f"{prefix}{key}"
-        if path == "hydra":
-            continue
-        if _is_section(inner) and isinstance(value, dict):
-            yield from _values(inner, value, f"{path}.")
-        else:
-            yield path, value
+        if key in sections and value is not None:
+            yield from _of_section(inner, value, path)
+        elif path != "hydra":
+            yield path, _text(value)
+
+
+def _of_section(node: Any, value: Any, path: str) -> Iterator[tuple[str, str]]:
+    """All values of a section; of one that is a reference, those that it leads to."""
+    target = node._maybe_dereference_node()
+    if not _is_section(target):
+        yield path, _text(value)
+        return
+    inner = OmegaConf.to_container(target, resolve=False)
+    for key, text in _texts(target, inner, f"{path}."):
+        yield key, text if target is node or "${" in text else _text(value)
+
+
+def _declared_sections(node: Any) -> set[str]:
+    """The keys of a section under which its class has sections."""
+    cls: Any = OmegaConf.get_type(node)
+    declared = fields(cls) if is_config_class(cls) else ()
+    return {field.name for field in declared if field.is_group}
 
 
 def _is_section(node: Any) -> bool:
-    declared: Any = OmegaConf.get_type(node) if isinstance(node, DictConfig) else None
+    if not isinstance(node, DictConfig) or node._is_none() or node._is_missing():
+        return False
+    declared: Any = OmegaConf.get_type(node)
     return is_config_class(declared)
 
 

@@ -59,6 +59,39 @@ def test_references_are_followed():
     }
 
 
+def test_a_section_that_refers_to_another_is_followed_key_by_key():
+    rate = "optimizer.learning_rate='${oc.env:SECRET}'"
+    assert found(rate, "meta.optimizer='${optimizer}'") == {
+        "optimizer.learning_rate": "${oc.env:SECRET}",
+        "meta.optimizer.learning_rate": "${oc.env:SECRET}",
+    }
+
+
+def test_a_section_that_the_environment_chooses_is_its_word_in_every_key(monkeypatch):
+    monkeypatch.setenv("SECRET", "optimizer")
+    values = found("meta.optimizer='${${oc.env:SECRET}}'", "optimizer=sgd")
+    assert values["meta.optimizer.momentum"] == "${${oc.env:SECRET}}"
+    assert {key.rpartition(".")[0] for key in values} == {"meta.optimizer"}
+
+
+def test_a_resolver_whose_name_is_put_together_is_not_trusted():
+    values = found(
+        "tracking.wandb.group='${oc.${tracking.wandb.entity}:SECRET}'",
+        "tracking.wandb.entity=env",
+    )
+    expected = {"tracking.wandb.group": "${oc.${tracking.wandb.entity}:SECRET}"}
+    assert values == expected
+
+
+def test_hydras_own_section_may_read_it():
+    values = found(
+        "+hydra.job.env_set.NAME='${oc.env:SECRET}'",
+        "tracking.wandb.group='${hydra:job.env_set.NAME}'",
+        "tracking.wandb.entity='${hydra:job.name}'",
+    )
+    assert values == {"tracking.wandb.group": "${hydra:job.env_set.NAME}"}
+
+
 @pytest.mark.parametrize(
     "override",
     [
