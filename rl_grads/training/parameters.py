@@ -7,7 +7,6 @@ Every array has a leading axis of members. Its name is `params/<path>`, or
 
 import io
 import pathlib
-import zipfile
 from typing import Any
 
 import jax
@@ -44,11 +43,17 @@ def save(path: pathlib.Path, params: Any, average: Any = None) -> None:
 def _named(prefix: str, tree: Any) -> dict[str, np.ndarray]:
     paths, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {
-        f"{prefix}/{jax.tree_util.keystr(place, simple=True, separator='.')}": np.array(
+        f"{prefix}/{jax.tree_util.keystr(place, simple=True, separator='.')}": _plain(
             leaf
         )
         for place, leaf in paths
     }
+
+
+def _plain(leaf: Any) -> np.ndarray:
+    """An array; a type that NumPy's format has no name for (bfloat16) as float32."""
+    array = np.array(leaf)
+    return array.astype(np.float32) if array.dtype.kind == "V" else array
 
 
 def load(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -65,6 +70,10 @@ def load(path: pathlib.Path) -> dict[str, np.ndarray]:
         raise ConfigError(f"{path}: expected parameters ({error.strerror})") from None
     try:
         with np.load(content, allow_pickle=False) as found:
-            return {name: found[name] for name in found.files}
-    except (ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile):
-        raise ConfigError(f"{path}: expected whole parameters, as saved") from None
+            arrays = {name: found[name] for name in found.files}
+    except Exception:  # Anybody can write an archive, with any fault.
+        arrays = {}
+    plain = all(isinstance(array, np.ndarray) for array in arrays.values())
+    if not plain or not any(name.startswith("params/") for name in arrays):
+        raise ConfigError(f"{path}: expected whole parameters, as saved")
+    return arrays

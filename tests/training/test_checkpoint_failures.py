@@ -181,6 +181,7 @@ def test_a_process_killed_while_it_saves_leaves_whole_checkpoints(tmp_path):
             [sys.executable, "-c", KILLED, str(tmp_path / "run")],
             stdout=subprocess.PIPE,
         )
+        assert process.stdout is not None
         for _ in range(4):
             process.stdout.readline()
         time.sleep(seconds)
