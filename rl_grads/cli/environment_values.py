@@ -46,7 +46,7 @@ def environment_values(composed: DictConfig) -> dict[str, str]:
         {'precision': '${oc.env:SECRET}'}
     """
     OmegaConf.register_new_resolver(_MARK, _refuse, replace=True)
-    plain = OmegaConf.to_container(composed, resolve=False)
+    plain: Any = OmegaConf.to_container(composed, resolve=False)
     marked = OmegaConf.create(_marked({"hydra": _hydras(), **plain}))
     return {
         path: text
@@ -60,7 +60,8 @@ def _hydras() -> Any:
     settings = HydraConfig.instance().cfg
     if settings is None:
         return None
-    return OmegaConf.to_container(settings, resolve=False)["hydra"]
+    plain: Any = OmegaConf.to_container(settings, resolve=False)
+    return plain["hydra"]
 
 
 def _refuse(*_: Any) -> None:
