@@ -122,6 +122,7 @@ def over_members(
 
     def spread(*args: Any) -> Any:
         # Op by op a shard_map compiles every one of them by itself, for minutes.
-        return (together if jax.config.read("jax_disable_jit") else sharded)(*args)
+        off = jax.config.jax_disable_jit  # pyright: ignore[reportAttributeAccessIssue]
+        return (together if off else sharded)(*args)
 
     return spread
