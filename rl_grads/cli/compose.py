@@ -25,7 +25,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 import rl_grads.training.schema as schema
 from rl_grads.cli import own_configs, text_fields
 from rl_grads.cli.environment_values import environment_values as environment_values
-from rl_grads.cli.errors import KNOWN, no_such_key, not_accepted
+from rl_grads.cli.errors import KNOWN, no_such_key, not_accepted, shorten_value
 from rl_grads.config import (
     SCHEMAS,
     ConfigError,
@@ -162,7 +162,7 @@ def read(argv: Sequence[str]) -> Request:
 
 def _check_kind(argument: str) -> None:
     """Refuse a number of thousands of digits, and a choice that is not a name."""
-    given = shorten(argument)
+    given = shorten_value(argument)
     try:
         override = OverridesParser.create().parse_override(argument)
     except ValueError as error:  # Python reads no integer of more than 4300 digits.
@@ -233,12 +233,16 @@ def _in_words(error: Exception, overrides: Sequence[str]) -> str:
     if isinstance(error, AssertionError):
         below = [o for o in overrides if o.startswith("replay.")]
         section = "replay, which" if below else "a section that"
-        given = shorten(" ".join(below or overrides))
+        given = " ".join(shorten_value(o) for o in below or overrides)
         return f"{given}: expected no key below {section} is null"
     if isinstance(error, OSError):
         name = pathlib.Path(str(error.filename)).stem
-        given = shorten(next((o for o in overrides if o.endswith(name)), name))
-        return f"{given}: expected the name of a config ({error.strerror})"
+        given = next(
+            (o for o in overrides if o.endswith(name)), f"--config-name={name}"
+        )
+        return (
+            f"{shorten_value(given)}: expected the name of a config ({error.strerror})"
+        )
     return str(error) if isinstance(error, ValueError) else ""  # A defaults list.
 
 

@@ -109,6 +109,12 @@ def _explain(chain: Sequence[BaseException], argv: Sequence[str]) -> str:
     return next(filter(None, texts), type(chain[0]).__name__)
 
 
+def shorten_value(argument: str) -> str:
+    """`KEY=VALUE` with the middle left out of a long value, and never of the key."""
+    key, equals, value = argument.partition("=")
+    return f"{key}{equals}{shorten(value)}"
+
+
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
@@ -145,7 +151,7 @@ def _environment(name: str) -> str:
 
 def _syntax(error: Any, argv: Sequence[str]) -> str:
     """An argument that is no override."""
-    given, reason = shorten(error.override), str(error.message).partition("\n")[0]
+    given, reason = shorten_value(error.override), str(error.message).partition("\n")[0]
     if "=" not in given:
         return f"{given}: expected KEY=VALUE"
     return f"{given}: expected KEY=VALUE that Hydra can read ({reason})"
@@ -156,10 +162,10 @@ def _several(error: Any, argv: Sequence[str]) -> str:
     kind, _, rest = str(error).partition("'")
     quoted = rest.partition("'")[0]
     if kind.startswith(("Ambiguous value", "Sweep parameters")):
-        return f"{shorten(quoted)}: expected one value; -m sweeps over several"
+        return f"{shorten_value(quoted)}: expected one value; -m sweeps over several"
     if kind == "Error resolving interpolation ":
         given = next((a for a in argv if quoted in a), quoted)
-        return f"{shorten(given)}: expected the name of one of its choices"
+        return f"{shorten_value(given)}: expected the name of one of its choices"
     return ""
 
 
@@ -250,7 +256,7 @@ def _given(key: str, argv: Sequence[str]) -> str:
     for argument in argv:
         name = argument.partition("=")[0].lstrip("+~")
         if f"{name}.".startswith(f"{key}."):
-            return shorten(argument)
+            return shorten_value(argument)
     return key
 
 

@@ -80,12 +80,17 @@ CASES = [
     # Sizes.
     (f"agent.discount={LONG[:320]}", "agent.discount=999", "99: expected a number in"),
     (f"agent.discount={LONG}", "agent.discount=999", "99: expected a shorter number"),
+    (
+        f"agent.secondary.learning_rate_ratio={LONG}",
+        "agent.secondary.learning_rate_ratio=999",
+        "99: expected a shorter number",
+    ),
     (f"seeds={LONG[:320]}", "seeds=999", "99: expected an integer in [1, 1048576]"),
     (f"network.hidden=[{LONG[:320]}]", "network.hidden=999", "an integer in [1"),
     (f"hydra.run.dir=a{LONG[:300]}", "hydra.run.dir=a99", "(File name too long)"),
     (f"-m hydra.sweep.dir=a{LONG[:300]}", "hydra.sweep.dir=a99", "too long"),
     (f"--config-dir=a{LONG[:300]}", "--config-dir=a99", "a directory"),
-    (f"--config-name=a{LONG[:300]}", "a99", "the name of a config"),
+    (f"--config-name=a{LONG[:300]}", "--config-name=a99", "the name of a config"),
     (f"env=a{LONG[:300]}", "env.id='a99", "gymnax/ID"),
     (f"agent=a{LONG[:300]}", "agent=a99", "one of double_q_learning"),
     (f"agent=a{LONG}", "agent=a99", "the name of a config (File name too long)"),
