@@ -116,7 +116,7 @@ def small_disk(tmp_path):
 def test_a_disk_that_is_really_full(small_disk, free):
     """Wherever in a save it becomes full; once there is room again all is well."""
     checkpoints = Checkpoints(small_disk / "run", keep=2)
-    state = {"x": np.arange(4096, dtype=np.int32), "y": np.zeros(4096, np.uint8)}
+    state = {"x": np.arange(4096, dtype=np.float32), "y": np.zeros(4096, np.uint8)}
     checkpoints.save(Saved(6, 0, SEEDS, state))
     checkpoints.wait()
     left = os.statvfs(small_disk)
