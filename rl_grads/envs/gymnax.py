@@ -211,9 +211,7 @@ def _dtype(default: Any) -> Any:
 
 def _strongly_typed(state: Any) -> Any:
     """The state without weak types: a second call must find the first one's types."""
-    return jax.tree.map(
-        lambda x: jax.lax.convert_element_type(x, jnp.result_type(x)), state
-    )
+    return jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(x)), state)
 
 
 # ------------------------------------------------------------------------- import

@@ -279,7 +279,7 @@ def test_plotting_libraries_are_imported_on_use_only():
 
 
 def test_a_state_is_strongly_typed_op_by_op_too():
-    environment = gymnax.make("CartPole-v1")
+    environment = gymnax.make("CartPole-v1", {})
     with jax.disable_jit():
         state, _ = environment.reset(jax.random.key(0))
         state, _ = environment.step(jax.random.key(1), state, jnp.int32(1))
