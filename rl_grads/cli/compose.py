@@ -32,7 +32,6 @@ from rl_grads.config import (
     canonical,
     fields,
     is_config_class,
-    shorten,
 )
 
 GROUPS = ("agent", "network", "env", "optimizer", "replay")
