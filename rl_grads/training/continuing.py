@@ -80,7 +80,8 @@ def has_checkpoint(home: pathlib.Path) -> bool:
 
 
 def _begin_again(setup: Setup, source: pathlib.Path, new: Begin) -> Begin:
-    if (source / folder.SUMMARY).exists():
+    places = (source, *(point.directory for point in setup.group.points))
+    if any((place / folder.SUMMARY).exists() for place in places):
         raise ConfigError(
             f"resume={source}: expected a run with a checkpoint; this one has finished "
             "and kept its parameters alone (checkpoint.interval=N keeps the state)"

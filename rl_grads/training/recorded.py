@@ -186,8 +186,9 @@ def _range(first: Any, count: Any, path: pathlib.Path) -> tuple[int, ...]:
 
 def length(directory: pathlib.Path) -> int | None:
     """The steps that schedules of a recorded run take; None where it does not say."""
-    before = history(directory) if directory.is_dir() else None
-    latest = before.latest if before else {}
+    places = (directory, directory / "0")  # Itself, or the first of its points.
+    found = (history(place) for place in places if place.is_dir())
+    latest = next((before.latest for before in found if before), {})
     keys = ("training.schedule_steps", "training.total_steps")
     known = [latest[key] for key in keys if type(latest.get(key)) is int]
     return known[0] if known else None

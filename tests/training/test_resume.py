@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from rl_grads.envs.environment import Environment, Step
 from rl_grads.envs.wrappers import wrap
 from rl_grads.replay import buffer
 from rl_grads.training import loop, session
+from rl_grads.training.continuing import keep_schedules
 from rl_grads.training.engine import Given, parts
 from rl_grads.training.restart import restart
 
@@ -265,6 +267,12 @@ def test_a_population_of_several_configs_goes_on(tiny, tmp_path, monkeypatch):
     members = swept({"resume": str(tmp_path / "cut")})
     again = rg.train(members=members, run_dir=tmp_path / "cut")
     assert again.status == whole.status
+    longer = {"resume": str(tmp_path / "cut"), "training.total_steps": 300}
+    shutil.rmtree(tmp_path / "cut" / "checkpoints")
+    with pytest.raises(ConfigError, match="has finished and kept its parameters alone"):
+        rg.train(members=swept(longer), run_dir=tmp_path / "cut")
+    (member, *_) = keep_schedules(swept(longer))
+    assert member.config.training.schedule_steps == 240
     for point in map(str, range(4)):
         files = [tmp_path / name / point / "metrics.jsonl" for name in ("whole", "cut")]
         assert files[0].read_bytes() == files[1].read_bytes()
