@@ -7,7 +7,7 @@ that names them, and each of theirs leads back to it.
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from rl_grads.config_document import to_document
 from rl_grads.tracking import folder
@@ -21,20 +21,33 @@ from rl_grads.training.setup import Setup
 _OWN = ("resume", "run.id", "run.overwrite")
 
 
-def start(setup: Setup, begin: Begin) -> dict[str, Any]:
-    """Write the documents of a run that begins or goes on; the one of the population.
+class Told(NamedTuple):
+    """What is said of a run.
+
+    Attributes:
+        document: `run.json` of the population, as it was written.
+        now: How this process makes it; of what a resumed folder says, nothing.
+    """
+
+    document: dict[str, Any]
+    now: dict[str, Any]
+
+
+def start(setup: Setup, begin: Begin) -> Told:
+    """Write the documents of a run that begins or goes on.
 
     Raises:
         OSError: A folder cannot be written.
     """
-    document = _run_document(setup, begin)
+    now = provenance.describe(setup.origin)
+    document = _run_document(setup, begin, now)
     setup.home.mkdir(parents=True, exist_ok=True)
     for point in setup.group.points:
         point.directory.mkdir(parents=True, exist_ok=True)
     _write(setup, document)  # First: what has a config has this as well.
     for point in setup.group.points:
         _write_config(setup, point, begin)
-    return document
+    return Told(document, now)
 
 
 def end(
@@ -68,10 +81,10 @@ def _write_config(setup: Setup, point: Point, begin: Begin) -> None:
     folder.write_config(point.directory, before.first, seeds, before.choices, changes)
 
 
-def _run_document(setup: Setup, begin: Begin) -> dict[str, Any]:
+def _run_document(setup: Setup, begin: Begin, now: Mapping[str, Any]) -> dict[str, Any]:
     document = {
         "format": folder.FORMAT,
-        **provenance.describe(setup.origin),
+        **now,
         "objects": _objects(setup),
         "from": None,
         "resumes": [],

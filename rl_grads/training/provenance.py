@@ -80,9 +80,12 @@ def describe(origin: Origin) -> dict[str, Any]:
 
 def public(document: Mapping[str, Any]) -> dict[str, Any]:
     """What the mirrors are told: all but uncommitted changes."""
+    found = document.get("source")
+    trees = found.items() if isinstance(found, dict) else ()
     source = {
         name: {k: v for k, v in tree.items() if k != "diff"}
-        for name, tree in document["source"].items()
+        for name, tree in trees
+        if isinstance(tree, dict)
     }
     return {**document, "source": source}
 

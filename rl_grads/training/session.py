@@ -45,16 +45,16 @@ def record(setup: Setup, halted: Callable[[], bool]) -> Result:
     plan = run.plan_for(setup.given, setup.members)
     begin = continuing.begin(plan, setup)
     with writing(setup.home):
-        document = documents.start(setup, begin)
+        told = documents.start(setup, begin)
     try:
-        how = provenance.public(document)
+        how = provenance.public(told.now)
         result = _train(setup, plan, begin, _Asked(how, halted))
     except BaseException as error:
         with contextlib.suppress(OSError):
-            documents.end(setup, document, *_why(error))
+            documents.end(setup, told.document, *_why(error))
         raise
     with writing(setup.home):
-        documents.end(setup, document, result.status)
+        documents.end(setup, told.document, result.status)
     return result
 
 
@@ -77,8 +77,8 @@ def _train(
             checkpoints = Checkpoints(setup.home, plan.config.checkpoint.keep)
             stack.callback(checkpoints.close)
             trackers = [
-                stack.enter_context(open_trackers(told, offset=offset))
-                for told, offset in zip(runs, begin.offsets, strict=True)
+                stack.enter_context(open_trackers(described, offset=offset))
+                for described, offset in zip(runs, begin.offsets, strict=True)
             ]
         progress = stack.enter_context(_progress(plan))
         due = Due(plan.config.checkpoint.seconds, time.monotonic())

@@ -87,3 +87,8 @@ def test_very_long_changes_are_cut(plugin, monkeypatch):
     found = described()["source"]["foreign_plugin"]
     assert found["diff"].endswith("\n... cut after 30 characters\n")
     assert len(found["diff"]) == 30 + len("\n... cut after 30 characters\n")
+
+
+@pytest.mark.parametrize("source", [None, [], {"x": 1}, {"x": {"diff": 1}}])
+def test_odd_documents_have_a_public_part_too(source):
+    assert "diff" not in str(provenance.public({"source": source, "a": 1}))
