@@ -18,14 +18,15 @@ MAY_IMPORT = {
     "atomic": set(),
     "config": {"register"},
     "config_document": {"config"},
+    "long": set(),
     "prng": set(),
     "register": {"config"},
     **{room: COMMON for room in FLOOR},
-    "envs": COMMON | {"prng"},
+    "envs": COMMON | {"prng", "long"},
     "gradients": COMMON | {"autodiff"},
     "agents": COMMON | {"gradients", "td", "replay"},
     "meta": COMMON | {"prng", "agents", "autodiff"},
-    "training": COMMON | {"prng"} | MIDDLE | {"meta"},
+    "training": COMMON | {"prng", "long"} | MIDDLE | {"meta"},
     "cli": COMMON | MIDDLE | {"meta", "training"},
 }
 # Libraries that only some places import (prefixes of module names).

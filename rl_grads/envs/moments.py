@@ -11,17 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-
-class Long(NamedTuple):
-    """An unevaluated sum of two float32.
-
-    Attributes:
-        high: The number, rounded to float32.
-        low: What the rounding left out.
-    """
-
-    high: jax.Array
-    low: jax.Array
+from rl_grads.long import Long, plus, since, zero
 
 
 class Statistics(NamedTuple):
@@ -51,9 +41,8 @@ def none_yet(shape: tuple[int, ...]) -> Statistics:
     Args:
         shape: Of an observation.
     """
-    zeros = jnp.zeros(shape, jnp.float32)
-    zero, point = Long(zeros, zeros), jnp.float32(0)
-    return Statistics(Long(point, point), zero, zero)
+    whole = zero(jax.ShapeDtypeStruct(shape, jnp.float32))
+    return Statistics(zero(jnp.float32(0)), whole, whole)
 
 
 def observe(statistics: Statistics, obs: jax.Array) -> Statistics:
@@ -72,13 +61,13 @@ def observe(statistics: Statistics, obs: jax.Array) -> Statistics:
         (3.0, 4.0)
     """
     obs = obs.astype(jnp.float32)
-    count = _plus(statistics.count, jnp.float32(1))
+    count = plus(statistics.count, jnp.float32(1))
     share = 1 / count.high
-    before = _from(statistics.mean, obs)
-    mean = _plus(statistics.mean, before * share)
-    square = before * _from(mean, obs)
+    before = since(statistics.mean, obs)
+    mean = plus(statistics.mean, before * share)
+    square = before * since(mean, obs)
     variance = statistics.variance
-    variance = _plus(variance, _from(variance, square) * share)
+    variance = plus(variance, since(variance, square) * share)
     return Statistics(count, mean, variance)
 
 
@@ -100,18 +89,3 @@ def merge(statistics: Statistics) -> Moments:
     part = count / jnp.sum(count)
     center = jnp.sum(part * mean, 0)
     return Moments(center, jnp.sum(part * (variance + jnp.square(mean - center)), 0))
-
-
-def _from(number: Long, value: jax.Array) -> jax.Array:
-    """The distance from a number to a value."""
-    return (value - number.high) - number.low
-
-
-def _plus(number: Long, value: jax.Array) -> Long:
-    """A number and a value, with what rounding takes away (Knuth 1969, TwoSum)."""
-    high = number.high + value
-    added = high - number.high
-    lost = (number.high - (high - added)) + (value - added)
-    low = number.low + lost
-    total = high + low
-    return Long(total, low - (total - high))

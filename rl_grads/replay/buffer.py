@@ -288,7 +288,7 @@ def part_left_out(ring: Ring, size: Size, time: jax.Array) -> jax.Array:
     slots = jnp.arange(size.rows * size.num_envs)
     age = (time - 1 - slots // size.num_envs) % size.rows
     stored = age < jnp.minimum(time, size.rows - size.num_steps)
-    lost = jnp.sum(stored & ~is_whole(ring, size, slots), dtype=jnp.float32)
+    lost = jnp.sum(stored & ~is_whole(ring, size, slots), dtype=jnp.int32)
     return lost / jnp.maximum(available(size, time), 1)
 
 

@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from rl_grads import long
 from rl_grads.agents.agent import Agent, evaluated
 from rl_grads.envs.chain_answers import target_model
 from rl_grads.envs.environment import Environment
+from rl_grads.long import Long
 from rl_grads.training.loop import MemberState, Parts
 
 # Folded into a member's key; no iteration has this number.
@@ -23,7 +25,7 @@ class _Rollout(NamedTuple):
     time: jax.Array
     state: Any
     obs: jax.Array
-    reward: jax.Array
+    reward: Long
     length: jax.Array
     running: jax.Array
 
@@ -64,7 +66,7 @@ def _greedy(
     agent, params = parts.agent, evaluated(member.agent)
     end = run_greedy(agent, environment, params, key, parts.config, axis)
     return {
-        "evaluation/return": jnp.mean(end.reward),
+        "evaluation/return": jnp.mean(end.reward.high),
         "evaluation/length": jnp.mean(end.length),
     }
 
@@ -94,9 +96,15 @@ def run_greedy(
     key_reset, key_steps = jax.random.split(key)
     keys = jax.random.split(key_reset, settings.episodes)
     state, obs = jax.vmap(environment.reset)(keys)
-    zeros = jnp.zeros(settings.episodes)
     running = jnp.ones(settings.episodes, bool)
-    start = _Rollout(jnp.int32(0), state, obs, zeros, zeros, running)
+    start = _Rollout(
+        time=jnp.int32(0),
+        state=state,
+        obs=obs,
+        reward=long.zero(jnp.zeros(settings.episodes)),
+        length=jnp.zeros(settings.episodes, jnp.int32),
+        running=running,
+    )
 
     def step(rollout: _Rollout) -> _Rollout:
         actions = jax.vmap(greedy, (None, 0))(params, rollout.obs)
@@ -108,7 +116,9 @@ def run_greedy(
             time=rollout.time + 1,
             state=state,
             obs=out.obs,
-            reward=rollout.reward + jnp.where(rollout.running, out.reward, 0.0),
+            reward=long.plus(
+                rollout.reward, jnp.where(rollout.running, out.reward, 0.0)
+            ),
             length=rollout.length + rollout.running,
             running=rollout.running & ~(out.terminated | out.truncated),
         )

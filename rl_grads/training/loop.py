@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rl_grads import long
 from rl_grads.agents.agent import Agent, AgentState, Update
 from rl_grads.envs.environment import INSTANCES, Environment
+from rl_grads.long import Long
 from rl_grads.meta import online
 from rl_grads.replay import buffer, memory
 from rl_grads.replay.buffer import Experience, SecondDraw
@@ -26,7 +28,7 @@ Metrics = dict[str, jax.Array]
 class Episodes(NamedTuple):
     """Running return and length `[E]`, and the number of finished episodes."""
 
-    reward: jax.Array
+    reward: Long
     length: jax.Array
     finished: jax.Array
 
@@ -75,11 +77,15 @@ class Finished(NamedTuple):
 
 
 class Stretch(NamedTuple):
-    """Iterations since the last row: their number, and the sums of what they report."""
+    """Iterations since the last row: their number, and the sums of what they report.
+
+    Attributes:
+        iterations: How many.
+        sums: Of their metrics, a `Long` each, and of their `Finished`, likewise.
+    """
 
     iterations: jax.Array
-    metrics: Metrics
-    finished: Finished
+    sums: tuple[dict[str, Long], "Finished"]
 
 
 def ring_size(config: Any, environment: Environment) -> buffer.Size | None:
@@ -104,7 +110,9 @@ def init(parts: Parts, key: jax.Array) -> MemberState:
         environment=environment,
         obs=obs,
         memory=_memory(parts, obs),
-        episodes=Episodes(zeros, jnp.zeros(num_envs, jnp.int32), jnp.int32(0)),
+        episodes=Episodes(
+            long.zero(zeros), jnp.zeros(num_envs, jnp.int32), jnp.int32(0)
+        ),
         diverged_at=jnp.int32(-1),
         key=key,
     )
@@ -115,8 +123,8 @@ def begin(parts: Parts, key: jax.Array) -> MemberState:
     """The state of `init`, with an empty stretch: what `chunk` takes."""
     member = init(parts, key)
     _, *reported = jax.eval_shape(lambda: iterate(parts, member, jnp.int32(0)))
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), reported)
-    return member._replace(stretch=Stretch(jnp.int32(0), *zeros))
+    sums = jax.tree.map(long.zero, tuple(reported))
+    return member._replace(stretch=Stretch(jnp.int32(0), sums))
 
 
 def _meta(parts: Parts, member: MemberState) -> online.MetaState | None:
@@ -236,17 +244,17 @@ def collect(
 
 
 def _count(episodes: Episodes, new: Experience) -> tuple[Episodes, Finished]:
-    reward = episodes.reward + new.r_t
+    reward = long.plus(episodes.reward, new.r_t)
     length = episodes.length + 1
     ended = new.terminated | new.truncated
     count = jnp.sum(ended, dtype=jnp.int32)
     finished = Finished(
-        jnp.sum(jnp.where(ended, reward, 0.0)),
+        jnp.sum(jnp.where(ended, reward.high, 0.0)),
         jnp.sum(jnp.where(ended, length, 0)),
         count,
     )
     kept = Episodes(
-        jnp.where(ended, 0.0, reward),
+        jax.tree.map(lambda word: jnp.where(ended, 0.0, word), reward),
         jnp.where(ended, 0, length),
         episodes.finished + count,
     )
@@ -439,17 +447,17 @@ def chunk(
     def step(_: Any, carry: tuple[jax.Array, MemberState]) -> Any:
         time, member = carry
         assert member.stretch is not None
-        one = jnp.int32(1)
-        moved, metrics, finished = iterate(parts, member, time)
-        added = Stretch(one, metrics, finished)
-        sums = jax.tree.map(jnp.add, member.stretch, added)
-        return time + parts.config.training.num_steps, moved._replace(stretch=sums)
+        count, sums = member.stretch
+        moved, *reported = iterate(parts, member, time)
+        stretch = Stretch(count + 1, long.plus_each(sums, tuple(reported)))
+        return time + parts.config.training.num_steps, moved._replace(stretch=stretch)
 
-    sums = jax.tree.map(lambda x: jnp.where(first, 0, x), member.stretch)
-    start = (time, member._replace(stretch=sums))
+    stretch = jax.tree.map(lambda x: jnp.where(first, 0, x), member.stretch)
+    start = (time, member._replace(stretch=stretch))
     time, member = jax.lax.fori_loop(0, iterations, step, start)
     assert member.stretch is not None
-    count, metrics, finished = member.stretch
+    count, sums = member.stretch
+    metrics, finished = long.high(sums)
     means = {name: value / count for name, value in metrics.items()}
     learned = {}
     if member.meta is not None:

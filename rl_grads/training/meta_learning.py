@@ -222,7 +222,8 @@ def from_stream(
     task = Task({}, before.agent, batches, Batch(experience), agent.key)
     task = task._replace(key=jax.random.fold_in(agent.key, agent.updates))
     out = online.update(the.config, meta, make_problem(the), task)
-    moved = online.choose(agent.updates > 0, out.meta, meta)
+    # Not > 0: behind 2**31 updates the count goes on at -2**31.
+    moved = online.choose(agent.updates != 0, out.meta, meta)
     config = the.configure(moved.real)
     new, report = the.agent.update(
         agent, the.transition(experience, config), None, config

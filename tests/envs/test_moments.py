@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from rl_grads.envs.environment import INSTANCES, Environment, Step
-from rl_grads.envs.moments import Long, Statistics, merge, none_yet, observe
+from rl_grads.envs.moments import Statistics, merge, none_yet, observe
 from rl_grads.envs.wrappers import normalise_observation
+from rl_grads.long import Long
 
 
 def long(value):
