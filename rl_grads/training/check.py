@@ -72,6 +72,11 @@ def _check_lengths(config: Config) -> None:
     elif training.warmup_steps + per > training.total_steps:
         expected = f"less than training.total_steps ({training.total_steps})"
         _refuse("training.warmup_steps", training.warmup_steps, expected)
+    most = LARGEST_COUNT // (training.total_steps // per)
+    if training.updates_per_iteration > most:
+        expected = f"at most {most} beside so many steps: updates are counted in int32"
+        updates = training.updates_per_iteration
+        _refuse("training.updates_per_iteration", updates, expected)
 
 
 def _check_places(config: Config) -> None:

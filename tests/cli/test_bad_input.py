@@ -153,6 +153,11 @@ CASES = [
         "replay.large_batch=33554432",
         "at most 33554431 beside training.batch_size=64",
     ),
+    (
+        "training.total_steps=2_000_000_000 training.updates_per_iteration=11",
+        "training.updates_per_iteration=11",
+        "at most 10 beside so many steps",
+    ),
     ("replay.exponent=-1", "replay.exponent=-1.0", "a number in [0, inf)"),
     ("replay.importance.exponent=-1", "importance.exponent=-1.0", "[0, inf)"),
     ("replay.importance.normalise=maximum", "normalise='maximum'", "max, mean, none"),
