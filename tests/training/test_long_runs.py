@@ -122,6 +122,7 @@ def test_a_memory_at_the_limit():
     after, metrics = run(made, member, last - 4, 2)
     assert int(after.diverged_at) == -1
     assert np.isfinite(metrics["loss/td_error_abs"])
+    assert made.size is not None and after.memory is not None
     ring = after.memory.ring
     # The newest observation is in the row behind the last one that was written.
     np.testing.assert_array_equal(ring.obs[last % made.size.rows], after.obs)
