@@ -111,5 +111,5 @@ def _parsed(argument: str) -> Override | None:
     """What Hydra reads; None where it will refuse it."""
     try:
         return OverridesParser.create().parse_override(argument)
-    except HydraException:
+    except (HydraException, ValueError):  # Also a number of thousands of digits.
         return None

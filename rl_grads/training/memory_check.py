@@ -26,6 +26,12 @@ def check(config: Config, environment: Environment) -> None:
         return
     frame = environment.observation
     most = int(config.replay.capacity * room / needed)
+    if most < 1:
+        stack = config.env.wrappers.frame_stack
+        raise ConfigError(
+            f"env.wrappers.frame_stack={stack}, env.id={environment.name}: expected "
+            f"observations that fit into memory, got the shape {frame.shape}"
+        )
     raise ConfigError(
         f"replay.capacity={config.replay.capacity}: expected at most about {most}, as "
         f"observations of shape {frame.shape} would take {needed / 2**30:,.1f} GiB for "

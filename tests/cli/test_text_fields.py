@@ -70,3 +70,8 @@ def test_a_sweep_over_names_that_look_like_numbers(train, home):
         (home / f"sweeps/1_1/{n}/.hydra/overrides.yaml").read_text() for n in (0, 1)
     ]
     assert ["1e3" in found[0], "2_0" in found[1]] == [True, True]
+
+
+def test_a_number_of_thousands_of_digits_is_left_to_its_refusal():
+    argument = f"meta.estimator={'9' * 5000}"
+    assert text_fields.as_typed(argument) == argument

@@ -60,3 +60,13 @@ def test_it_is_refused_at_the_door(tiny):
     members = rg.population(tiny({"replay.capacity": 2_000_000_000}), seeds=range(2))
     with pytest.raises(ConfigError, match=r"^replay.capacity=2000000000: .* GiB that"):
         rg.train(members=members)
+
+
+def test_observations_of_which_not_one_fits_are_refused_by_what_makes_them():
+    large = rg.replace(config(), {"env.wrappers.frame_stack": 2**31 - 1})
+    with pytest.raises(ConfigError) as refused:
+        memory_check.check(large, seeing((10**6, 2**31 - 1), jnp.float32))
+    assert str(refused.value) == (
+        "env.wrappers.frame_stack=2147483647, env.id=large: expected observations that "
+        "fit into memory, got the shape (1000000, 2147483647)"
+    )
