@@ -71,12 +71,13 @@ def quantile(counts: jax.Array, fraction: jax.Array | float) -> jax.Array:
         >>> round(float(quantile(counts, 0.9)), 2)
         0.9
     """
-    # Differences of ranks, too, are those of floats: behind 2**24 both are rounded.
-    counts = counts.astype(jnp.result_type(float))
     total = counts[-1]
     rank = jnp.maximum(fraction * total, 1e-3)  # Never below the smallest number.
-    cell = jnp.minimum(jnp.sum(counts < rank), _CELLS - 1)
+    # Integers are compared: floats behind 2**24 would miss the few largest numbers.
+    number = jnp.minimum(jnp.ceil(rank).astype(counts.dtype), total)
+    cell = jnp.minimum(jnp.sum(counts < number), _CELLS - 1)
     before = jnp.where(cell > 0, counts[cell - 1], 0)
-    inside = (rank - before) / jnp.maximum(counts[cell] - before, 1)
+    of_cell = (number - before) + jnp.minimum(rank - number, 0)
+    inside = of_cell / jnp.maximum(counts[cell] - before, 1)
     value = jnp.exp2(_LOW + (cell + inside) / _PER_OCTAVE)
     return jnp.where(total > 0, value, jnp.inf)

@@ -103,3 +103,15 @@ def test_a_rare_number_is_known_to_one_cell_beside_very_many():
     many = jnp.where(jnp.arange(1024) < 512, 0, 2**29 - 31)
     counts = quantiles.add(many, jnp.full(20, 4.0))
     assert 4.0 <= float(quantiles.quantile(counts, 1.0)) <= 4.0 * CELL * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("total", [2**28, 2**30])
+def test_the_largest_of_very_many_numbers_is_found(total):
+    """Three of 1024 above all others of 1: the 100th percentile clips nothing."""
+    counts = np.full(1024, total - 3, np.int32)
+    counts[:512], counts[512 + 160 :] = 0, total
+    found = quantiles.quantile(jnp.asarray(counts), 1.0)
+    assert 1024 <= found <= 1024 * CELL
+    np.testing.assert_allclose(
+        quantiles.quantile(jnp.asarray(counts), 0.5), CELL**0.5, rtol=1e-4
+    )

@@ -17,6 +17,7 @@ from rl_grads.envs.environment import Environment, Step
 from rl_grads.envs.schema import Env
 from rl_grads.long import Long
 from rl_grads.training import loop
+from rl_grads.training import run as host
 from rl_grads.training.engine import Given, parts
 
 LIMIT = 2**31 - 1
@@ -138,3 +139,28 @@ def test_meta_learning_goes_on_when_the_count_of_updates_starts_again():
     assert int(after.agent.updates) == -(2**31) + 15
     moved = jax.tree.leaves(after.meta.real)
     assert all(a != b for a, b in zip(before, moved, strict=True))
+
+
+def test_the_host_goes_on_to_the_last_step(tiny):
+    """Ranks, a copied target and schedules, through the rows of a whole run."""
+    changes = {
+        "training.total_steps": LIMIT,
+        "training.warmup_steps": 1,
+        "tracking.interval": LIMIT,
+        "evaluation.interval": None,
+        "replay.priority": "rank",
+        "agent.behaviour_policy.epsilon_final": 0.0,
+        "agent.target.polyak": None,
+        "agent.target.period": 3,
+    }
+    members = rg.population(tiny(changes))
+    plan = host.plan_for(Given(None, None), members)
+    at = LIMIT // 2 - 30  # Iterations of two environments.
+    ended = host.train_from(plan, host.Snapshot(at, host.fresh(plan), at))
+    (row,) = ended.rows
+    assert row.step == LIMIT - 1
+    assert all(np.isfinite(value).all() for value in row.metrics.values())
+    assert not row.metrics["training/diverged"][0]
+    # 30 rows of two environments have been written, and the observation behind them.
+    written = np.any(np.asarray(ended.snapshot.members.memory.ring.obs) != 0, axis=-1)
+    assert written.sum() >= 60
