@@ -14,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
 from rl_grads.cli import compose
-from rl_grads.config import ConfigError, get, replace, schema_name
+from rl_grads.config import ConfigError, get, replace, schema_name, shorten
 from rl_grads.tracking import folder, lease
 from rl_grads.training.schema import Config
 
@@ -82,7 +82,7 @@ def read(request: compose.Request) -> Continued | None:
     try:
         found = recorded.read(source)
     except ConfigError as error:
-        named = str(error).startswith(f"{source}:")
+        named = str(error).startswith((f"{source}:", shorten(str(source))))
         raise ConfigError(f"resume={error}" if named else str(error)) from None
     config, unresolved = _changed(request, found, overrides)
     home = source if wanted is None else _runs() / wanted

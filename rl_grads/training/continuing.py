@@ -5,6 +5,7 @@ tracked and saved may change. In a folder of its own it is a new run from that s
 and whatever leaves the shapes of the state alone may be different.
 """
 
+import contextlib
 import functools
 import logging
 import os
@@ -65,12 +66,13 @@ def begin(plan: run.Plan, setup: Setup) -> Begin:
             _check_same(point.directory, [setup.members[k] for k in point.members])
     if not has_checkpoint(source):
         return _begin_again(setup, source, new)
-    saved = _read(plan, source)
-    snapshot = _placed(plan, setup, saved)
+    saved, offsets = _read(plan, setup), new.offsets
+    rows: tuple[run.Row, ...] = ()
+    if setup.in_place:
+        offsets = _offsets(plan, setup, saved)
+        rows = tuple(_rows(plan, setup, offsets))
     step = saved.iteration * run.steps_per_iteration(plan.config)
-    if not setup.in_place:
-        return Begin(snapshot, step, (), new.offsets)
-    return _with_rows(plan, setup, Begin(snapshot, step, (), ()), saved.offset)
+    return Begin(_placed(plan, setup, saved), step, rows, offsets)
 
 
 def has_checkpoint(home: pathlib.Path) -> bool:
@@ -98,7 +100,7 @@ def check_links(directory: pathlib.Path) -> None:
     Raises:
         ConfigError: Names the link; also where there is no such folder.
     """
-    if not directory.is_dir():
+    if not os.path.isdir(directory):  # False where the name is too long.
         hint = configs.nearest(str(directory), recorded.known_runs(directory))
         raise ConfigError(f"resume={directory}: expected the folder of a run{hint}")
     for place, folders, files in os.walk(directory):
@@ -180,13 +182,20 @@ _NEW_RUN = (
 # ---------------------------------------------------------------------------- the state
 
 
-def _read(plan: run.Plan, source: pathlib.Path) -> Saved:
+def _read(plan: run.Plan, setup: Setup) -> Saved:
+    """The newest intact checkpoint whose rows are there as well."""
+    assert setup.source is not None
     like = jax.eval_shape(lambda: run.without_padding(plan, run.fresh(plan)))
-    checkpoints = Checkpoints(source, plan.config.checkpoint.keep)
-    try:
-        return checkpoints.restore(like, tuple(m.seed for m in plan.members))
-    finally:
-        checkpoints.close()
+    checkpoints = Checkpoints(setup.source, plan.config.checkpoint.keep)
+    seeds = tuple(m.seed for m in plan.members)
+    with contextlib.closing(checkpoints):
+        saved = checkpoints.restore(like, seeds)
+        while setup.in_place and not _fits(plan, setup, saved):
+            if saved.iteration == checkpoints.iterations()[0]:
+                break  # The oldest: what is wrong is said with it.
+            _LOG.warning("%s; it is passed over", _misfit(plan, setup, saved))
+            saved = checkpoints.restore(like, seeds, before=saved.iteration)
+        return saved
 
 
 def _placed(plan: run.Plan, setup: Setup, saved: Saved) -> run.Snapshot:
@@ -205,28 +214,43 @@ def _placed(plan: run.Plan, setup: Setup, saved: Saved) -> run.Snapshot:
 # ----------------------------------------------------------------------------- the rows
 
 
-def _with_rows(plan: run.Plan, setup: Setup, begin: Begin, offset: int) -> Begin:
-    """The rows of all points up to the state, whose bytes the checkpoint counted."""
-    assert begin.snapshot is not None
-    step = begin.snapshot.logged * run.steps_per_iteration(plan.config)
-    paths = [point.directory / folder.ROWS for point in setup.group.points]
-    offsets = tuple(end_of_step(path, step) for path in paths)
-    if sum(offsets) != offset:
-        raise ConfigError(
-            f"resume={setup.home}: expected {folder.ROWS} with {offset} bytes up to "
-            f"step {step}, as at its checkpoint, got {sum(offsets)}"
-        )
-    history = tuple(_rows(plan, setup, paths, offsets))
-    return begin._replace(history=history, offsets=offsets)
+def _step(plan: run.Plan, saved: Saved) -> int:
+    """Environment step of the last row behind which a state was saved."""
+    logged = run.restored(saved.iteration, saved.members).logged
+    return logged * run.steps_per_iteration(plan.config)
+
+
+def _ends(plan: run.Plan, setup: Setup, saved: Saved) -> tuple[int, ...]:
+    """Bytes of each point's rows up to the state."""
+    step = _step(plan, saved)
+    paths = (point.directory / folder.ROWS for point in setup.group.points)
+    return tuple(end_of_step(path, step) for path in paths)
+
+
+def _fits(plan: run.Plan, setup: Setup, saved: Saved) -> bool:
+    return sum(_ends(plan, setup, saved)) == saved.offset
+
+
+def _misfit(plan: run.Plan, setup: Setup, saved: Saved) -> str:
+    return (
+        f"resume={setup.home}: expected {folder.ROWS} with {saved.offset} bytes up to "
+        f"step {_step(plan, saved)}, as at its checkpoint, got "
+        f"{sum(_ends(plan, setup, saved))}"
+    )
+
+
+def _offsets(plan: run.Plan, setup: Setup, saved: Saved) -> tuple[int, ...]:
+    """Bytes that each point keeps, as many as the checkpoint counted."""
+    if not _fits(plan, setup, saved):
+        raise ConfigError(_misfit(plan, setup, saved))
+    return _ends(plan, setup, saved)
 
 
 def _rows(
-    plan: run.Plan,
-    setup: Setup,
-    paths: Sequence[pathlib.Path],
-    offsets: Sequence[int],
+    plan: run.Plan, setup: Setup, offsets: Sequence[int | None]
 ) -> Iterator[run.Row]:
     """Rows of the whole population, put together from those of its points."""
+    paths = (point.directory / folder.ROWS for point in setup.group.points)
     read = (read_rows(p, stop=o) for p, o in zip(paths, offsets, strict=True))
     for groups in zip(*read, strict=True):
         members: list[Mapping[str, Any]] = [{}] * len(plan.members)

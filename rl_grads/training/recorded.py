@@ -4,12 +4,13 @@ A folder may come from a stranger. What is read is plain data of our own keys an
 registered names; nothing is imported, resolved or handed to Hydra, whatever it says.
 """
 
+import os
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rl_grads.config import ConfigError, nearest
+from rl_grads.config import ConfigError, nearest, shorten
 from rl_grads.config_document import from_document
 from rl_grads.tracking import folder
 from rl_grads.training import hydra_folder
@@ -94,17 +95,19 @@ def population(found: Recorded) -> list[Member]:
 
 
 def _check_exists(directory: pathlib.Path) -> None:
-    if (directory / folder.CONFIG).is_file():
+    # `os.path` says False of a name that is too long, where `pathlib` raises.
+    if os.path.isfile(directory / folder.CONFIG):
         return
-    if (directory / hydra_folder.FOLDER / "config.yaml").is_file():
+    if os.path.isfile(directory / hydra_folder.FOLDER / "config.yaml"):
         return
+    if not os.path.isdir(directory):
+        hint = nearest(str(directory), known_runs(directory))
+        given = shorten(str(directory))
+        raise ConfigError(f"{given}: expected the folder of a run{hint}")
     points = sorted(p.parent.name for p in directory.glob(f"*/{folder.ROWS}"))
     if points:
         expected = f"expected one run, such as {directory / points[-1]}, not a sweep"
         raise ConfigError(f"{directory}: {expected}")
-    if not directory.is_dir():
-        hint = nearest(str(directory), known_runs(directory))
-        raise ConfigError(f"{directory}: expected the folder of a run{hint}")
     raise ConfigError(
         f"{directory}: expected the folder of a run, with {folder.CONFIG}"
     )
@@ -113,7 +116,8 @@ def _check_exists(directory: pathlib.Path) -> None:
 def known_runs(missing: pathlib.Path) -> list[str]:
     """Folders that look like runs and sweeps: in their usual places, and beside it."""
     usual = [p for top in ("runs", "sweeps") for p in pathlib.Path(top).glob("*/*")]
-    beside = missing.parent.iterdir() if missing.parent.is_dir() else ()
+    above = missing.parent
+    beside = above.iterdir() if os.path.isdir(above) else ()
     return [str(p) for p in (*usual, *beside) if p.is_dir()]
 
 

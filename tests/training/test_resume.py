@@ -203,6 +203,22 @@ def test_what_does_not_fit_is_refused(interrupted):
         resumed(config, home)
 
 
+def test_where_rows_are_lost_an_older_checkpoint_is_used(
+    tiny, tmp_path, monkeypatch, caplog
+):
+    config = tiny({"checkpoint.interval": 60, "checkpoint.keep": 3})
+    members = rg.population(config, seeds=range(3))
+    rg.train(members=members, run_dir=tmp_path / "whole")
+    cut_off(members, tmp_path / "run", monkeypatch)
+    path = tmp_path / "run" / "metrics.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:3]))  # Those of step 60.
+    result = resumed(config, tmp_path / "run")
+    assert result.steps.tolist() == [60, 120, 180, 240]
+    assert "up to step 120, as at its checkpoint" in caplog.text
+    assert path.read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
+
+
 def test_only_its_length_and_what_is_kept_may_change_in_its_own_folder(interrupted):
     config, home = interrupted
     with pytest.raises(ConfigError, match=r"learning_rate=0\.001: expected 0\.01"):
