@@ -12,7 +12,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help train test test-slow lint format types setup clean
+.PHONY: help train test test-slow test-signals lint format types setup clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -25,6 +25,9 @@ test: $(VENV)/.dev ## set up .venv and run the fast tests
 
 test-slow: $(VENV)/.dev ## the tests that take longer
 	$(BIN)/pytest -n 2 --dist worksteal --timeout 1800 -m "slow and not gpu"
+
+test-signals: $(VENV)/.dev ## forty random moments for each signal that stops a run
+	RL_GRADS_SIGNALS=40 $(BIN)/pytest -n 2 --timeout 300 tests/cli/test_signals.py
 
 lint: $(VENV)/.dev ## style: ruff
 	$(BIN)/ruff check .
