@@ -11,6 +11,7 @@ import pytest
 import rl_grads as rg
 from rl_grads.agents.schema import Linear
 from rl_grads.config import ConfigError
+from rl_grads.long import Long
 from rl_grads.replay import buffer
 from rl_grads.training import compilation, devices, loop, population, run
 from rl_grads.training.check import check
@@ -29,13 +30,22 @@ def plan(config, seeds):
     return run.plan_for(Given(None, None), rg.population(config, seeds=seeds))
 
 
+def whole(members):
+    """Sums in two words as one number: what rounds differently moves between them."""
+    return jax.tree.map(
+        lambda node: node.high + node.low if isinstance(node, Long) else node,
+        members,
+        is_leaf=lambda node: isinstance(node, Long),
+    )
+
+
 def trained(config, seeds):
     """The whole state of the members after training, as arrays by path."""
     the = plan(config, seeds)
     snapshot = run.start(the)
     last = list(run.stops(config))[-1].iteration
     snapshot, _ = run.advance(the, snapshot, run.Stop(last, False, False))
-    members = run.without_padding(the, snapshot.members)
+    members = whole(run.without_padding(the, snapshot.members))
     leaves, _ = jax.tree_util.tree_flatten_with_path(members)
     return {jax.tree_util.keystr(path): numbers(leaf) for path, leaf in leaves}
 
