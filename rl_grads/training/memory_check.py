@@ -24,19 +24,24 @@ def check(config: Config, environment: Environment) -> None:
     needed, room = _bytes(config, environment), devices.memory()
     if needed <= room or config.replay is None:
         return
-    frame = environment.observation
     most = int(config.replay.capacity * room / needed)
     if most < 1:
-        stack = config.env.wrappers.frame_stack
-        raise ConfigError(
-            f"env.wrappers.frame_stack={stack}, env.id={environment.name}: expected "
-            f"observations that fit into memory, got the shape {frame.shape}"
-        )
+        expected = "observations that fit into memory"
+        raise ConfigError(f"{_observations(config, environment)}: expected {expected}")
     raise ConfigError(
         f"replay.capacity={config.replay.capacity}: expected at most about {most}, as "
-        f"observations of shape {frame.shape} would take {needed / 2**30:,.1f} GiB for "
-        f"one member, of {room / 2**30:,.1f} GiB that there are"
+        f"observations of {_observations(config, environment)} would take "
+        f"{needed / 2**30:,.1f} GiB for one member, of {room / 2**30:,.1f} GiB that "
+        "there are"
     )
+
+
+def _observations(config: Config, environment: Environment) -> str:
+    """What gives the observations their shape, and the shape."""
+    stack = config.env.wrappers.frame_stack
+    stacked = "" if stack is None else f"env.wrappers.frame_stack={stack}, "
+    shape = environment.observation.shape
+    return f"{stacked}env.id={environment.name} (shape {shape})"
 
 
 def _bytes(config: Config, environment: Environment) -> int:

@@ -26,7 +26,10 @@ def test_a_million_states_do_not_fit_a_hundred_thousand_times():
     told = str(refused.value)
     # 4 MB each, and a block of new ones; what else is stored is small.
     assert told.startswith("replay.capacity=100000: expected at most about ")
-    assert "shape (1000000,) would take 372.5 GiB for one member, of " in told
+    assert (
+        "env.id=large (shape (1000000,)) would take 372.5 GiB for one member, of "
+        in told
+    )
 
 
 def test_the_limit_is_what_the_memory_takes(monkeypatch):
@@ -67,6 +70,15 @@ def test_observations_of_which_not_one_fits_are_refused_by_what_makes_them():
     with pytest.raises(ConfigError) as refused:
         memory_check.check(large, seeing((10**6, 2**31 - 1), jnp.float32))
     assert str(refused.value) == (
-        "env.wrappers.frame_stack=2147483647, env.id=large: expected observations that "
-        "fit into memory, got the shape (1000000, 2147483647)"
+        "env.wrappers.frame_stack=2147483647, env.id=large "
+        "(shape (1000000, 2147483647)): expected observations that fit into memory"
     )
+
+
+def test_what_makes_observations_large_is_named_beside_the_capacity():
+    stacked = rg.replace(config(), {"env.wrappers.frame_stack": 2**20})
+    with pytest.raises(ConfigError) as refused:
+        memory_check.check(stacked, seeing((4, 2**20), jnp.float32))
+    told = str(refused.value)
+    assert told.startswith("replay.capacity=100000: expected at most about ")
+    assert "of env.wrappers.frame_stack=1048576, env.id=large (shape (4, 10" in told
