@@ -7,11 +7,12 @@ process when it has not ended by itself; a second signal ends it at once.
 """
 
 import contextlib
+import functools
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 _SECONDS = 9.0  # From a signal to the end of the process, at the latest.
@@ -98,13 +99,23 @@ def watching() -> Iterator[Signals]:
     arguments = (signals, reading, ended)
     threading.Thread(target=_watch, args=arguments, daemon=True, name="signals").start()
     signals.install()
+    hook = sys.unraisablehook
+    sys.unraisablehook = functools.partial(_unraisable, hook)
     try:
         yield signals
     finally:
+        sys.unraisablehook = hook
         ended.set()
         signal.set_wakeup_fd(before)
         os.close(writing)
         signals.restore()
+
+
+def _unraisable(hook: Callable[[Any], Any], found: Any) -> None:
+    """Say nothing of a signal that came where Python drops errors, as in collecting
+    garbage: it is noted, and the process ends at the next place that asks."""
+    if not isinstance(found.exc_value, Interrupted):
+        hook(found)
 
 
 def _watch(signals: Signals, reading: int, ended: threading.Event) -> None:

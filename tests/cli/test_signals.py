@@ -1,5 +1,6 @@
 """A run that a signal stops saves its state, ends in time, and goes on to its end."""
 
+import gc
 import json
 import os
 import random
@@ -12,6 +13,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from rl_grads.cli import signals
 
 ROOT = Path(__file__).parents[2]
 SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR2")
@@ -123,6 +126,24 @@ def test_it_stops_in_time_and_goes_on_to_the_same_end(
     assert rows(home) == expected
     assert (home / "summary.json").exists()
     assert json.loads((home / "run.json").read_text())["status"] == "finished"
+
+
+def test_one_that_comes_where_errors_are_dropped_is_noted_without_a_word(capfd):
+    def collecting(phase, info):
+        if phase == "start":
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)  # Python handles it here.
+
+    with signals.watching() as asked:
+        gc.callbacks.append(collecting)
+        try:
+            gc.collect()
+        finally:
+            gc.callbacks.remove(collecting)
+        assert asked.asked()
+        with pytest.raises(signals.Interrupted):
+            asked.end()
+    assert capfd.readouterr().err == ""
 
 
 def wait_for(path, process, seconds=120):
