@@ -4,8 +4,6 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from rl_grads.config import nearest
-
 COMMANDS = {
     "train": "train a population; every config key is an argument",
     "dashboard": "open the local web page with the curves of all runs",
@@ -25,6 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(_help())
         return 0
     if command not in COMMANDS:
+        from rl_grads.config import nearest
+
         hint = nearest(command, COMMANDS)
         expected = ", ".join(COMMANDS)
         print(f"rl-grads {command}: expected one of {expected}{hint}", file=sys.stderr)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rl_grads.cli import plugins, signals
+from rl_grads.cli import signals
 
 COMMAND = "rl-grads train"
 
@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _main(argv: Sequence[str], asked: signals.Signals, tracebacks: bool) -> None:
-    from rl_grads.cli import compose, help_page, resume
+    from rl_grads.cli import compose, help_page, plugins, resume
 
     names, rest = plugins.split(argv)
     plugins.load(names)
@@ -203,7 +203,7 @@ def _point(job: Job, asked: signals.Signals, composed: Any) -> None:
     """Train what Hydra has composed, perhaps in a process that a launcher started."""
     from hydra.core.hydra_config import HydraConfig
 
-    from rl_grads.cli import compose
+    from rl_grads.cli import compose, plugins
     from rl_grads.config import replace
     from rl_grads.training import backend
 
