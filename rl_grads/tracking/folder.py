@@ -22,7 +22,6 @@ from rl_grads.tracking.lease import Held, Lease
 FORMAT = 1
 CONFIG, RUN, SUMMARY = "config.json", "run.json", "summary.json"
 ROWS, CHECKPOINTS, PARAMETERS = "metrics.jsonl", "checkpoints", "parameters.npz"
-_MADE_FOR = (".hydra", "multirun.yaml")  # What Hydra writes before a run begins.
 _LONGEST = 200
 _LARGEST = 4 << 20  # Bytes of a document.
 
@@ -42,11 +41,6 @@ def check_id(text: str) -> None:
             f"run.id={shown}: expected a name for a folder below runs/, such as paper "
             f"or paper/second, of at most {_LONGEST} characters"
         )
-
-
-def holds_run(directory: pathlib.Path) -> bool:
-    """Whether a folder holds a run or a sweep, or was made for one."""
-    return holds_results(directory) or any((directory / m).exists() for m in _MADE_FOR)
 
 
 def holds_results(directory: pathlib.Path) -> bool:

@@ -10,7 +10,7 @@ import functools
 import logging
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,8 +19,8 @@ import numpy as np
 from rl_grads import config as configs
 from rl_grads.config import ConfigError
 from rl_grads.tracking import folder
-from rl_grads.tracking.files import LABELS, end_of_step, read_rows
-from rl_grads.training import devices, recorded, run
+from rl_grads.tracking.files import LABELS, end_of_step
+from rl_grads.training import devices, places, recorded, run
 from rl_grads.training.checkpoint import Checkpoints, Saved
 from rl_grads.training.engine import parts
 from rl_grads.training.population import Member
@@ -66,11 +66,11 @@ def begin(plan: run.Plan, setup: Setup) -> Begin:
             _check_same(point.directory, [setup.members[k] for k in point.members])
     if not has_checkpoint(source):
         return _begin_again(setup, source, new)
-    saved, offsets = _read(plan, setup), new.offsets
+    saved, offsets = _read(plan, setup)
     rows: tuple[run.Row, ...] = ()
     if setup.in_place:
-        offsets = _offsets(plan, setup, saved)
-        rows = tuple(_rows(plan, setup, offsets))
+        groups = places.rows(setup.group.points, offsets)
+        rows = tuple(_row(group, plan.config.precision) for group in groups)
     step = saved.iteration * run.steps_per_iteration(plan.config)
     return Begin(_placed(plan, setup, saved), step, rows, offsets)
 
@@ -182,20 +182,36 @@ _NEW_RUN = (
 # ---------------------------------------------------------------------------- the state
 
 
-def _read(plan: run.Plan, setup: Setup) -> Saved:
-    """The newest intact checkpoint whose rows are there as well."""
+def _read(plan: run.Plan, setup: Setup) -> tuple[Saved, tuple[int | None, ...]]:
+    """The newest intact checkpoint whose rows are there as well, and their bytes.
+
+    A new run from that state has no rows yet, and none are looked for.
+    """
     assert setup.source is not None
     like = jax.eval_shape(lambda: run.without_padding(plan, run.fresh(plan)))
+    seeds, before = tuple(m.seed for m in plan.members), None
     checkpoints = Checkpoints(setup.source, plan.config.checkpoint.keep)
-    seeds = tuple(m.seed for m in plan.members)
     with contextlib.closing(checkpoints):
-        saved = checkpoints.restore(like, seeds)
-        while setup.in_place and not _fits(plan, setup, saved):
+        while True:
+            saved = checkpoints.restore(like, seeds, before)
+            if not setup.in_place:
+                return saved, (None,) * len(setup.group.points)
+            step = _step(plan, saved)
+            ends = _ends(setup, step)
+            if sum(ends) == saved.offset:
+                return saved, ends
+            misfit = _misfit(setup, saved, step, sum(ends))
             if saved.iteration == checkpoints.iterations()[0]:
-                break  # The oldest: what is wrong is said with it.
-            _LOG.warning("%s; it is passed over", _misfit(plan, setup, saved))
-            saved = checkpoints.restore(like, seeds, before=saved.iteration)
-        return saved
+                raise ConfigError(misfit)
+            _LOG.warning("%s; it is passed over", misfit)
+            before = saved.iteration
+
+
+def _misfit(setup: Setup, saved: Saved, step: int, found: int) -> str:
+    return (
+        f"resume={setup.home}: expected {folder.ROWS} with {saved.offset} bytes up to "
+        f"step {step}, as at its checkpoint, got {found}"
+    )
 
 
 def _placed(plan: run.Plan, setup: Setup, saved: Saved) -> run.Snapshot:
@@ -220,44 +236,10 @@ def _step(plan: run.Plan, saved: Saved) -> int:
     return logged * run.steps_per_iteration(plan.config)
 
 
-def _ends(plan: run.Plan, setup: Setup, saved: Saved) -> tuple[int, ...]:
-    """Bytes of each point's rows up to the state."""
-    step = _step(plan, saved)
+def _ends(setup: Setup, step: int) -> tuple[int, ...]:
+    """Bytes of each point's rows up to a step."""
     paths = (point.directory / folder.ROWS for point in setup.group.points)
     return tuple(end_of_step(path, step) for path in paths)
-
-
-def _fits(plan: run.Plan, setup: Setup, saved: Saved) -> bool:
-    return sum(_ends(plan, setup, saved)) == saved.offset
-
-
-def _misfit(plan: run.Plan, setup: Setup, saved: Saved) -> str:
-    return (
-        f"resume={setup.home}: expected {folder.ROWS} with {saved.offset} bytes up to "
-        f"step {_step(plan, saved)}, as at its checkpoint, got "
-        f"{sum(_ends(plan, setup, saved))}"
-    )
-
-
-def _offsets(plan: run.Plan, setup: Setup, saved: Saved) -> tuple[int, ...]:
-    """Bytes that each point keeps, as many as the checkpoint counted."""
-    if not _fits(plan, setup, saved):
-        raise ConfigError(_misfit(plan, setup, saved))
-    return _ends(plan, setup, saved)
-
-
-def _rows(
-    plan: run.Plan, setup: Setup, offsets: Sequence[int | None]
-) -> Iterator[run.Row]:
-    """Rows of the whole population, put together from those of its points."""
-    paths = (point.directory / folder.ROWS for point in setup.group.points)
-    read = (read_rows(p, stop=o) for p, o in zip(paths, offsets, strict=True))
-    for groups in zip(*read, strict=True):
-        members: list[Mapping[str, Any]] = [{}] * len(plan.members)
-        for point, group in zip(setup.group.points, groups, strict=True):
-            for k, row in zip(point.members, group, strict=True):
-                members[k] = row
-        yield _row(members, plan.config.precision)
 
 
 def _row(group: Sequence[Mapping[str, Any]], precision: str) -> run.Row:

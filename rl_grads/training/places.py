@@ -7,10 +7,12 @@ configs differ, numbered folders below it are the points, as in a sweep.
 
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from rl_grads.config_document import to_document
+from rl_grads.tracking import folder
+from rl_grads.tracking.files import Row, read_rows
 from rl_grads.training.population import Member, program_part, split
 from rl_grads.training.schema import Config
 
@@ -70,6 +72,29 @@ def differing(members: Sequence[Member]) -> dict[str, list[Any]]:
 
 def _plain(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, list | dict) else value
+
+
+def rows(
+    points: Sequence[Point], stops: Sequence[int | None] | None = None
+) -> Iterator[list[Row]]:
+    """The logged rows of a whole population, put together from those of its points.
+
+    Args:
+        points: All of them.
+        stops: Bytes of each file to read, up to one step; None: all that is there.
+
+    Raises:
+        ConfigError: A file cannot be read, or a line of it is no row.
+    """
+    paths = [point.directory / folder.ROWS for point in points]
+    files = map(read_rows, paths, stops or [None] * len(paths))
+    for groups in zip(*files, strict=stops is not None):
+        placed = {
+            member: row
+            for point, group in zip(points, groups, strict=True)
+            for member, row in zip(point.members, group, strict=True)
+        }
+        yield [placed[member] for member in sorted(placed)]
 
 
 def lay_out(members: Sequence[Member], home: pathlib.Path | None) -> list[Group]:

@@ -9,7 +9,7 @@ stretch contains the iteration, must come out bit for bit as it was recorded.
 
 import contextlib
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,8 +17,7 @@ import numpy as np
 
 from rl_grads.config import ConfigError
 from rl_grads.tracking import folder
-from rl_grads.tracking.files import read_rows
-from rl_grads.training import continuing, devices, run
+from rl_grads.training import continuing, devices, places, run
 from rl_grads.training.checkpoint import Checkpoints
 from rl_grads.training.places import Point
 
@@ -55,22 +54,11 @@ def recorded(points: Sequence[Point]) -> Recorded:
     """
     paths = [point.directory / folder.ROWS for point in points]
     missing = [path for path in paths if not path.is_file()]
-    rows = {} if missing else {g[0]["step"]: g for g in _together(points, paths)}
+    rows = {} if missing else {g[0]["step"]: g for g in places.rows(points)}
     if not rows:
         home = points[0].directory
         raise ConfigError(f"{home}: expected a run, with rows in {folder.ROWS}")
     return rows
-
-
-def _together(points: Sequence[Point], paths: Sequence[pathlib.Path]) -> Iterator:
-    """The rows of all points, in the order of the population's members."""
-    count = sum(len(point.members) for point in points)
-    for groups in zip(*map(read_rows, paths), strict=False):
-        members: list[Any] = [None] * count
-        for point, group in zip(points, groups, strict=True):
-            for k, row in zip(point.members, group, strict=True):
-                members[k] = row
-        yield members
 
 
 def repeat(plan: run.Plan, where: Where, iteration: int) -> Repeated:
