@@ -127,7 +127,7 @@ def _run_id(overrides: Sequence[Override]) -> str | None:
 def _requeued(request: compose.Request, name: str) -> Continued | None:
     """The same command once more: the run of that name with the command's config."""
     home = _runs() / name
-    if not (home / folder.CONFIG).exists() and not (home / ".hydra").exists():
+    if not folder.holds_results(home):  # At most what Hydra writes before a run.
         return None
     from rl_grads.training import recorded
 

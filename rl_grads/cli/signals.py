@@ -1,19 +1,19 @@
 """TERM, INT, HUP and USR2: the state is saved, and the process ends in time.
 
 While a run trains a signal is noted, and training ends at its next piece. Elsewhere
-(importing, composing) nothing is lost and the process ends where it is. A thread sees
-signals even where the main thread cannot, in a long compilation say, and ends the
-process when it has not ended by itself; a second signal ends it at once.
+(importing, composing) there is nothing to save, and the process ends where it is: no
+exception is raised, which an import or a destructor could swallow or take for its own.
+A thread sees signals even where the main thread cannot, in a long compilation say, and
+ends the process when it has not ended by itself; a second signal ends it at once.
 """
 
 import contextlib
-import functools
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NoReturn
 
 _SECONDS = 9.0  # From a signal to the end of the process, at the latest.
 _NAMES = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR2")
@@ -21,7 +21,7 @@ _BASE = 128  # A shell's exit status is this and the signal's number.
 
 
 class Interrupted(BaseException):
-    """A signal has ended the command; its argument is the exit status."""
+    """A run was stopped and is saved; the argument is the exit status."""
 
 
 class Signals:
@@ -69,16 +69,25 @@ class Signals:
         """Put back what was there, and hand USR2 on to whoever handled it before."""
         for number, before in self._before.items():
             signal.signal(number, before)
-        if self.status == _BASE + signal.SIGUSR2:
-            before = self._before.get(signal.SIGUSR2)
-            if callable(before):
-                before(signal.SIGUSR2, None)
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        """Call whoever handled USR2 before, if that is what came."""
+        before = self._before.get(signal.SIGUSR2)
+        if self.status == _BASE + signal.SIGUSR2 and callable(before):
+            before(signal.SIGUSR2, None)
 
     def _handle(self, number: int, frame: Any) -> None:
         if self.status is None:
             self.status = _BASE + number
         if not self._gentle:
-            self.end()
+            self._leave(number)
+
+    def _leave(self, number: int) -> NoReturn:
+        """End the process here and now, where there is nothing to save."""
+        print(f"interrupted{self.hint}", file=sys.stderr, flush=True)
+        self._hand_on()
+        os._exit(_BASE + number)
 
 
 @contextlib.contextmanager
@@ -99,23 +108,13 @@ def watching() -> Iterator[Signals]:
     arguments = (signals, reading, ended)
     threading.Thread(target=_watch, args=arguments, daemon=True, name="signals").start()
     signals.install()
-    hook = sys.unraisablehook
-    sys.unraisablehook = functools.partial(_unraisable, hook)
     try:
         yield signals
     finally:
-        sys.unraisablehook = hook
         ended.set()
         signal.set_wakeup_fd(before)
         os.close(writing)
         signals.restore()
-
-
-def _unraisable(hook: Callable[[Any], Any], found: Any) -> None:
-    """Say nothing of a signal that came where Python drops errors, as in collecting
-    garbage: it is noted, and the process ends at the next place that asks."""
-    if not isinstance(found.exc_value, Interrupted):
-        hook(found)
 
 
 def _watch(signals: Signals, reading: int, ended: threading.Event) -> None:

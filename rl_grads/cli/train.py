@@ -23,8 +23,6 @@ def main(argv: Sequence[str]) -> int:
             call = functools.partial(_main, argv, asked)
             return errors.guard(COMMAND, argv, call)
         except signals.Interrupted as interrupted:
-            if not asked.hint:
-                print(f"{COMMAND}: interrupted", file=sys.stderr)
             return interrupted.args[0]
 
 

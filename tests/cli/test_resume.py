@@ -278,6 +278,8 @@ def _lease(directory, pid):
 
 def test_the_same_command_again_goes_on_or_begins(train, home):
     argv = (*SAVED, "run.id=job", "resume=auto")
+    (home / "runs/job/.hydra").mkdir(parents=True)  # One was killed at its start.
+    (home / "runs/job/.hydra/config.yaml").write_text("agent: {lo")
     assert train(*argv).status == 0
     rows = (home / "runs/job/metrics.jsonl").read_bytes()
     (home / "runs/job/summary.json").unlink()
