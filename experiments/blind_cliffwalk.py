@@ -15,7 +15,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from rl_grads.training.blind_cliffwalk import SCHEMES, updates_to_learn
+from rl_grads.studies.blind_cliffwalk import SCHEMES, updates_to_learn
 
 
 def measure(states: Sequence[int], seeds: int) -> dict[str, list[np.ndarray]]:

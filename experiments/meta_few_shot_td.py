@@ -11,7 +11,7 @@ import pathlib
 
 from rl_grads.cli import few_shot
 from rl_grads.meta.few_shot import Budget
-from rl_grads.training import few_shot_td
+from rl_grads.studies import meta_few_shot_td
 
 
 def main() -> None:
@@ -21,14 +21,14 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    for name, learner in few_shot_td.LEARNERS.items():
-        found = few_shot_td.measure(
+    for name, learner in meta_few_shot_td.LEARNERS.items():
+        found = meta_few_shot_td.measure(
             learner(), Budget(arguments.updates), arguments.seed
         )
         errors = {
             f"{k}, step {one.step_size:g}": one.errors for k, one in found.items()
         }
-        print(f"{name}\n\n{few_shot.table(errors, (0, 1, few_shot_td.UPDATES))}\n")
+        print(f"{name}\n\n{few_shot.table(errors, (0, 1, meta_few_shot_td.UPDATES))}\n")
         gain = found["joint"].errors[:, -1] - found["learned"].errors[:, -1]
         print(f"joint minus learned, same chains: {few_shot.cell(gain)}\n", flush=True)
         picture = arguments.folder / f"meta_few_shot_td_{name.lower()}.png"

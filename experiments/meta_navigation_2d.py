@@ -17,8 +17,8 @@ import numpy as np
 
 from rl_grads import prng
 from rl_grads.cli import few_shot
-from rl_grads.meta import navigation_2d
-from rl_grads.meta.navigation_2d import Trial
+from rl_grads.studies import meta_navigation_2d as navigation_2d
+from rl_grads.studies.meta_navigation_2d import Trial
 from rl_grads.training import devices
 
 if TYPE_CHECKING:

@@ -20,8 +20,9 @@ from rl_grads import config as configs
 from rl_grads.analysis import plots
 from rl_grads.analysis.statistics import interval, mean, ratio_of_means
 from rl_grads.cli import figures
-from rl_grads.training import backend, study
-from rl_grads.training.study import Outcome
+from rl_grads.studies import tuning
+from rl_grads.studies.tuning import Outcome
+from rl_grads.training import backend
 
 RATE, DISCOUNT, CLIP = LEARNED = (
     "optimizer.learning_rate",
@@ -60,15 +61,15 @@ class Study(NamedTuple):
 
 def best_fixed(config: Any, seeds: Seeds) -> Outcome:
     """The fixed setting of the largest area on the tuning seeds, on fresh ones."""
-    chosen = study.best(study.run(config, seeds.tuning, FIXED), FIXED)
-    (outcome,) = study.run(rg.replace(config, chosen), seeds.fresh, {})
+    chosen = tuning.best(tuning.run(config, seeds.tuning, FIXED), FIXED)
+    (outcome,) = tuning.run(rg.replace(config, chosen), seeds.fresh, {})
     return outcome
 
 
 def learner(config: Any, starts: Sequence[float], seeds: Seeds) -> Any:
     """The outer step size that is best on the tuning seeds, over all starts, set."""
-    tried = study.run(config, seeds.tuning, {OUTER: OUTER_RATES, RATE: starts})
-    return rg.replace(config, study.best(tried, [OUTER]))
+    tried = tuning.run(config, seeds.tuning, {OUTER: OUTER_RATES, RATE: starts})
+    return rg.replace(config, tuning.best(tried, [OUTER]))
 
 
 def measure(config: Any, seeds: Seeds) -> Study:
@@ -76,12 +77,12 @@ def measure(config: Any, seeds: Seeds) -> Study:
     still = rg.replace(config, {"meta.learn": None})
     best = best_fixed(still, seeds)
     starts = [factor * configs.get(config, RATE) for factor in STARTS.values()]
-    found = {STILL: study.run(still, seeds.fresh, {RATE: starts})}
+    found = {STILL: tuning.run(still, seeds.fresh, {RATE: starts})}
     outer = {}
     for steps in STEPS:
         tuned = learner(rg.replace(config, {"meta.steps": steps}), starts, seeds)
         outer[steps] = configs.get(tuned, OUTER)
-        found[f"K = {steps}"] = study.run(tuned, seeds.fresh, {RATE: starts})
+        found[f"K = {steps}"] = tuning.run(tuned, seeds.fresh, {RATE: starts})
     arms = {
         start: {label: outcomes[place] for label, outcomes in found.items()}
         for place, start in enumerate(STARTS)
@@ -161,9 +162,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_intermixed_args(argv)
     config = figures.configure("meta_self_tuning", arguments.overrides)
     backend.start(config)
-    tuning = range(TUNING_SEED, TUNING_SEED + arguments.tuning)
+    trials = range(TUNING_SEED, TUNING_SEED + arguments.tuning)
     fresh = range(FRESH_SEED, FRESH_SEED + arguments.seeds)
-    found = measure(config, Seeds(tuning, fresh))
+    found = measure(config, Seeds(trials, fresh))
     chosen = ", ".join(f"{rate:g} (K = {k})" for k, rate in found.outer.items())
     print(f"{table(found)}\n\nouter step sizes: {chosen}")
     draw(found, arguments.picture)

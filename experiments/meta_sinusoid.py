@@ -13,18 +13,18 @@ import jax
 import numpy as np
 
 from rl_grads.cli import few_shot
-from rl_grads.meta import sinusoid
 from rl_grads.meta.few_shot import Budget
+from rl_grads.studies import meta_sinusoid
 
 
 def measure(updates: int, seed: int) -> dict[str, np.ndarray]:
     """Errors on fresh tasks after 0 to 5 updates, `[tasks, 6]`, by initialisation."""
     budget = Budget(updates)
-    test = jax.jit(sinusoid.adapted_errors)
-    starts = {"random": sinusoid.random_params(seed)}
-    for method in sinusoid.METHODS:
+    test = jax.jit(meta_sinusoid.adapted_errors)
+    starts = {"random": meta_sinusoid.random_params(seed)}
+    for method in meta_sinusoid.METHODS:
         starts[method] = jax.jit(
-            lambda seed, method=method: sinusoid.learn(method, budget, seed)
+            lambda seed, method=method: meta_sinusoid.learn(method, budget, seed)
         )(seed)
     return {name: np.asarray(test(params)) for name, params in starts.items()}
 
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     errors = measure(arguments.updates, arguments.seed)
-    print(few_shot.table(errors, (0, 1, sinusoid.TEST_UPDATES)))
+    print(few_shot.table(errors, (0, 1, meta_sinusoid.TEST_UPDATES)))
     few_shot.draw(errors, "mean squared error", arguments.picture)
 
 

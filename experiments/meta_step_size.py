@@ -16,8 +16,8 @@ import numpy as np
 
 from rl_grads.analysis import plots
 from rl_grads.cli import few_shot
-from rl_grads.training import step_sizes
-from rl_grads.training.step_sizes import Setting, Study
+from rl_grads.studies import meta_step_size
+from rl_grads.studies.meta_step_size import Setting, Study
 
 
 class Plan(NamedTuple):
@@ -32,14 +32,14 @@ class Plan(NamedTuple):
 
 PLANS = {
     "tracking": Plan(
-        step_sizes.TRACKING,
+        meta_step_size.TRACKING,
         plots.Axis("mean squared error"),
         (0.01, 0.02, 0.03, 0.035, 0.04, 0.05),
         0.05,
         (0.001, 0.002, 0.003, 0.005, 0.007, 0.01),
     ),
     "walk": Plan(
-        step_sizes.WALK,
+        meta_step_size.WALK,
         plots.Axis("mean squared value error", log=True),
         (0.01, 0.02, 0.03, 0.04, 0.045, 0.05),
         0.02,
@@ -47,8 +47,8 @@ PLANS = {
     ),
 }
 METHODS = {
-    "IDBD, TIDBD": step_sizes.by_tidbd,
-    "meta-gradient": step_sizes.by_meta_gradient,
+    "IDBD, TIDBD": meta_step_size.by_tidbd,
+    "meta-gradient": meta_step_size.by_meta_gradient,
 }
 
 
@@ -56,7 +56,7 @@ def fixed(plan: Plan, seeds: int) -> list[plots.Point]:
     """Errors of step sizes that stay."""
     zeros = np.zeros(len(plan.fixed))
     setting = Setting(np.array(plan.fixed), zeros, zeros)
-    found = step_sizes.measure(plan.study, step_sizes.by_tidbd, setting, seeds)
+    found = meta_step_size.measure(plan.study, meta_step_size.by_tidbd, setting, seeds)
     return _points("fixed", plan.fixed, found)
 
 
@@ -66,13 +66,13 @@ def learned(plan: Plan, seeds: int) -> list[plots.Point]:
     setting = Setting(zeros + plan.start, np.array(plan.meta), zeros)
     points = []
     for name, method in METHODS.items():
-        found = step_sizes.measure(plan.study, method, setting, seeds)
+        found = meta_step_size.measure(plan.study, method, setting, seeds)
         points += _points(name, plan.meta, found)
     return points
 
 
 def _points(
-    name: str, numbers: Sequence[float], found: step_sizes.Outcome
+    name: str, numbers: Sequence[float], found: meta_step_size.Outcome
 ) -> list[plots.Point]:
     errors = np.asarray(found.error, float)
     return [plots.Point(x, name, e) for x, e in zip(numbers, errors, strict=True)]

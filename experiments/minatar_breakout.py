@@ -22,8 +22,9 @@ from rl_grads.analysis.statistics import (
     probability_of_improvement,
 )
 from rl_grads.cli import figures
-from rl_grads.training import backend, study
-from rl_grads.training.study import Outcome
+from rl_grads.studies import tuning
+from rl_grads.studies.tuning import Outcome
+from rl_grads.training import backend
 
 ARMS = {"uniform": "buffer", "PER": "per", "gradient norm": "gradient_norm"}
 RATE, RATES = "optimizer.learning_rate", (1e-4, 3e-4, 1e-3)
@@ -36,11 +37,11 @@ def run(replay: str, arguments: argparse.Namespace) -> Outcome:
     config = figures.configure(
         "minatar_breakout", [f"replay={replay}", *arguments.overrides]
     )
-    tuning = range(TUNING_SEED, TUNING_SEED + arguments.tuning)
-    chosen = study.best(study.run(config, tuning, {RATE: RATES}), [RATE])
+    seeds = range(TUNING_SEED, TUNING_SEED + arguments.tuning)
+    chosen = tuning.best(tuning.run(config, seeds, {RATE: RATES}), [RATE])
     config.diagnostics.sampling_variance = True
     fresh = range(FRESH_SEED, FRESH_SEED + arguments.seeds)
-    (found,) = study.run(config, fresh, {RATE: [chosen[RATE]]})
+    (found,) = tuning.run(config, fresh, {RATE: [chosen[RATE]]})
     return found
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from rl_grads.analysis import plots
 from rl_grads.cli import figures
 from rl_grads.envs.make import make
-from rl_grads.training import walks
+from rl_grads.studies import walks
 
 EPISODES = (1, 10, 100)
 TD_STEP_SIZES = (0.05, 0.1, 0.15)

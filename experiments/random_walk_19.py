@@ -17,7 +17,7 @@ from rl_grads.analysis import plots
 from rl_grads.cli import figures
 from rl_grads.config import schema_name
 from rl_grads.envs.make import make
-from rl_grads.training import walks
+from rl_grads.studies import walks
 
 STEP_SIZES = np.linspace(0, 1, 11)
 TRACE_DECAYS = (0.0, 0.4, 0.8, 0.9, 0.95, 0.975, 0.99, 1.0)

@@ -20,7 +20,7 @@ from rl_grads.agents.schema import TDLambda
 from rl_grads.analysis import plots
 from rl_grads.cli import figures
 from rl_grads.envs.make import make
-from rl_grads.training import walks
+from rl_grads.studies import walks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

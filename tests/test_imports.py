@@ -27,7 +27,9 @@ MAY_IMPORT = {
     "agents": COMMON | {"gradients", "td", "replay"},
     "meta": COMMON | {"prng", "agents", "autodiff"},
     "training": COMMON | {"prng", "long"} | MIDDLE | {"meta"},
-    "cli": COMMON | MIDDLE | {"meta", "training"},
+    "studies": COMMON | {"prng"} | MIDDLE | {"meta", "training"},
+    "inspection": COMMON | {"prng"} | MIDDLE | {"meta", "training"},
+    "cli": COMMON | MIDDLE | {"meta", "training", "inspection"},
 }
 # Libraries that only some places import (prefixes of module names).
 ONLY_IN = {
@@ -245,6 +247,9 @@ class A:
         ("rl_grads.meta.inner", "rl_grads.training.loop", True),
         ("rl_grads.training.loop", "rl_grads.tracking.files", False),
         ("rl_grads.training.loop", "rl_grads.cli.main", True),
+        ("rl_grads.training.loop", "rl_grads.studies.walks", True),
+        ("rl_grads.meta.inner", "rl_grads.inspection.audit", True),
+        ("rl_grads.studies.walks", "rl_grads.training.devices", False),
         ("rl_grads.cli.main", "rl_grads.training.loop", False),
         ("rl_grads.config", "rl_grads.envs.schema", True),
         ("rl_grads.envs.gymnax", "gymnax.make", False),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import rl_grads as rg
-from rl_grads.training.study import RETURN, Outcome
+from rl_grads.studies.tuning import RETURN, Outcome
 
 pytestmark = pytest.mark.slow
 

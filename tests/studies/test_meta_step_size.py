@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rl_grads.training import step_sizes
-from rl_grads.training.step_sizes import Setting
+from rl_grads.studies import meta_step_size
+from rl_grads.studies.meta_step_size import Setting
 
 pytestmark = pytest.mark.slow
 
@@ -14,7 +14,7 @@ KEY = jax.random.key(0)
 
 
 def test_one_sign_changes_every_twenty_examples():
-    data = step_sizes.tracking(KEY, steps=400)
+    data = meta_step_size.tracking(KEY, steps=400)
     x, y = np.asarray(data.s_tm1), np.asarray(data.r_t)
     assert x.shape == (400, 20)
     signs = []
@@ -29,7 +29,7 @@ def test_one_sign_changes_every_twenty_examples():
 
 
 def test_the_walk():
-    data = step_sizes.noisy_walk(KEY, steps=5000)
+    data = meta_step_size.noisy_walk(KEY, steps=5000)
     place = np.asarray(data.s_tm1)[:, :19]
     assert set(place.sum(-1)) == {1.0}
     ended = np.asarray(data.terminated)
@@ -52,7 +52,7 @@ def test_the_walk():
 def one_hot_targets(steps=60, size=4):
     """A table of moving targets: no two inputs are active at once."""
     keys = jax.random.split(KEY)
-    data = step_sizes.tracking(keys[0], steps)
+    data = meta_step_size.tracking(keys[0], steps)
     which = jax.random.randint(keys[1], (steps,), 0, size)
     inputs = jax.nn.one_hot(which, size)
     return data._replace(s_tm1=inputs, s_t=inputs)
@@ -66,7 +66,7 @@ def test_idbd_is_forward_accumulation_on_a_table():
         error = lambda square, weights: jnp.append(weights, square)  # noqa: E731
         found, expected = (
             jax.jit(lambda method=method: method(data, setting, error))()
-            for method in (step_sizes.by_meta_gradient, step_sizes.by_tidbd)
+            for method in (meta_step_size.by_meta_gradient, meta_step_size.by_tidbd)
         )
         np.testing.assert_allclose(found.errors, expected.errors[1:], rtol=1e-10)
         np.testing.assert_allclose(found.step_sizes, expected.step_sizes, rtol=1e-10)
@@ -76,11 +76,11 @@ def test_idbd_is_forward_accumulation_on_a_table():
 def test_the_general_mechanism_knows_the_other_weights():
     """Its step sizes descend what finite differences say, also for dense inputs."""
     with jax.enable_x64(True):
-        data = jax.tree.map(lambda x: x[:2], step_sizes.tracking(KEY, 20))
+        data = jax.tree.map(lambda x: x[:2], meta_step_size.tracking(KEY, 20))
         x, y = np.asarray(data.s_tm1), np.asarray(data.r_t)
         setting = Setting(0.05, 0.01)
         error = lambda square, weights: square  # noqa: E731
-        found = jax.jit(lambda: step_sizes.by_meta_gradient(data, setting, error))()
+        found = jax.jit(lambda: meta_step_size.by_meta_gradient(data, setting, error))()
 
         def loss(beta):
             w = np.exp(beta) * y[0] * x[0]
@@ -97,8 +97,8 @@ def test_the_general_mechanism_knows_the_other_weights():
 def test_errors_of_an_independent_simulation():
     """Of 200 runs: least mean squares 3.363 at .035, IDBD 1.629 at theta = .005."""
     numbers = jnp.array([[0.035, 0.05], [0.0, 0.005], [0.0, 0.0]])
-    found = step_sizes.measure(
-        step_sizes.TRACKING, step_sizes.by_tidbd, Setting(*numbers), seeds=6
+    found = meta_step_size.measure(
+        meta_step_size.TRACKING, meta_step_size.by_tidbd, Setting(*numbers), seeds=6
     )
     lms, idbd = np.asarray(found.error).mean(1)
     assert lms == pytest.approx(3.36, abs=0.15)

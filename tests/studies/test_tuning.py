@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import rl_grads as rg
-from rl_grads.training import study
-from rl_grads.training.study import RETURN, Outcome
+from rl_grads.studies import tuning
+from rl_grads.studies.tuning import RETURN, Outcome
 
 RATE, DISCOUNT = "optimizer.learning_rate", "agent.discount"
 NAN, RMSVE = np.nan, "evaluation/rmsve"
@@ -35,14 +35,14 @@ def test_the_best_is_that_of_the_highest_mean_over_all_other_paths():
         outcome(0.1, 0.8, (9.0, 9.0), (0.0, 0.0)),  # 4.5
         outcome(0.2, 0.8, (3.0, 3.0), (4.0, 4.0)),  # 3.5
     ]
-    assert study.best(tried, [RATE, DISCOUNT]) == {RATE: 0.1, DISCOUNT: 0.8}
-    assert study.best(tried, [RATE]) == {RATE: 0.1}  # 3.0 against 2.75
-    assert study.best(tried[:2], [RATE]) == {RATE: 0.2}
+    assert tuning.best(tried, [RATE, DISCOUNT]) == {RATE: 0.1, DISCOUNT: 0.8}
+    assert tuning.best(tried, [RATE]) == {RATE: 0.1}  # 3.0 against 2.75
+    assert tuning.best(tried[:2], [RATE]) == {RATE: 0.2}
 
 
 def test_what_is_not_finite_is_never_the_best():
     tried = [outcome(0.1, 0.9, (np.inf, 1.0)), outcome(0.2, 0.9, (-5.0, -5.0))]
-    assert study.best(tried, [RATE]) == {RATE: 0.2}
+    assert tuning.best(tried, [RATE]) == {RATE: 0.2}
 
 
 def test_the_best_of_an_error_is_the_lowest():
@@ -53,15 +53,15 @@ def test_the_best_of_an_error_is_the_lowest():
         )
         for rate, error in errors
     ]
-    assert study.best(tried, [RATE], RMSVE) == {RATE: 0.2}
+    assert tuning.best(tried, [RATE], RMSVE) == {RATE: 0.2}
     with pytest.raises(ValueError, match="metric='gradient/norm': expected one that s"):
-        study.best(tried, [RATE], "gradient/norm")
+        tuning.best(tried, [RATE], "gradient/norm")
 
 
 @pytest.mark.slow
 def test_a_sweep_is_given_back_setting_by_setting(tiny):
     config = tiny({"training.total_steps": 120})
-    found = study.run(config, (3, 5), {RATE: [0.0, 0.01]})
+    found = tuning.run(config, (3, 5), {RATE: [0.0, 0.01]})
     assert [one.config.optimizer.learning_rate for one in found] == [0.0, 0.01]
     members = rg.population(rg.replace(config, {RATE: 0.01}), (3, 5))
     alone = rg.train(members=members)

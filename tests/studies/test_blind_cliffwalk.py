@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rl_grads.training import blind_cliffwalk
-from rl_grads.training.blind_cliffwalk import SCHEMES, all_ways, td_error
+from rl_grads.studies import blind_cliffwalk
+from rl_grads.studies.blind_cliffwalk import SCHEMES, all_ways, td_error
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,8 @@ import rl_grads as rg
 from rl_grads.agents.schema import Linear, NStepTD, TDLambda
 from rl_grads.envs.chain import make
 from rl_grads.gradients.schema import SGD
-from rl_grads.training import compilation, walks
+from rl_grads.studies import walks
+from rl_grads.training import compilation
 from rl_grads.training.engine import make_agent
 
 pytestmark = pytest.mark.slow

@@ -7,9 +7,10 @@ import optax
 import pytest
 
 from rl_grads.agents import policy_gradient
-from rl_grads.meta import few_shot, navigation_2d
+from rl_grads.meta import few_shot
 from rl_grads.meta.estimators import full
-from rl_grads.meta.navigation_2d import POLICY, Task
+from rl_grads.studies import meta_navigation_2d as navigation_2d
+from rl_grads.studies.meta_navigation_2d import POLICY, Task
 
 pytestmark = pytest.mark.slow
 

@@ -8,9 +8,9 @@ import pytest
 
 from rl_grads.meta import few_shot
 from rl_grads.meta.estimators import full
+from rl_grads.studies import meta_few_shot_td as few_shot_td
+from rl_grads.studies.meta_few_shot_td import NUM_STATES, Chain
 from rl_grads.td import losses
-from rl_grads.training import few_shot_td
-from rl_grads.training.few_shot_td import NUM_STATES, Chain
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_compiler")]
 

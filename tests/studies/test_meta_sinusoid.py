@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rl_grads.meta import sinusoid
 from rl_grads.meta.few_shot import Budget
+from rl_grads.studies import meta_sinusoid as sinusoid
 
 pytestmark = pytest.mark.slow
 
