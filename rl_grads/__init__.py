@@ -13,7 +13,18 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rl_grads import agents, autodiff, config, envs, meta, register, td, training
+    from rl_grads import (
+        agents,
+        autodiff,
+        config,
+        envs,
+        inspection,
+        meta,
+        register,
+        studies,
+        td,
+        training,
+    )
     from rl_grads.config import ConfigError, replace
     from rl_grads.training.population import Member, population
     from rl_grads.training.result import Result
@@ -29,10 +40,12 @@ __all__ = [
     "autodiff",
     "config",
     "envs",
+    "inspection",
     "meta",
     "population",
     "register",
     "replace",
+    "studies",
     "td",
     "train",
     "training",

@@ -41,7 +41,7 @@ def _main(argv: Sequence[str]) -> None:
     _check_asks(run)
     config = run.config
     backend.start(config)
-    from rl_grads.training.anatomy import Which, anatomy
+    from rl_grads.inspection.anatomy import Which, anatomy
 
     which = Which(options.step, options.member, options.update)
     found = anatomy(recorded.population(run), options.run, which)

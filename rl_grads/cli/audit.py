@@ -56,7 +56,7 @@ def _main(argv: Sequence[str]) -> int:
     from rl_grads.training import backend
 
     backend.start(config)
-    from rl_grads.training.flow import gradient_flow
+    from rl_grads.inspection.flow import gradient_flow
 
     found = gradient_flow(config)
     print("\n".join([_title(config), "", *_table(found, config), "", *_words(config)]))

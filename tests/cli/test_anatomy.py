@@ -11,8 +11,8 @@ import pytest
 import rl_grads as rg
 from rl_grads.cli.main import COMMANDS
 from rl_grads.config import ConfigError
+from rl_grads.inspection.anatomy import Which, anatomy
 from rl_grads.training import engine, recorded
-from rl_grads.training.anatomy import Which, anatomy
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_compiler")]
 

@@ -22,9 +22,10 @@ from rl_grads.autodiff.per_example import gradient_statistics
 from rl_grads.config import ConfigError
 from rl_grads.envs.environment import Environment
 from rl_grads.gradients import measures
+from rl_grads.inspection import repeat
 from rl_grads.replay import memory
 from rl_grads.td.transition import Transition
-from rl_grads.training import loop, recorded, repeat, run
+from rl_grads.training import loop, recorded, run
 from rl_grads.training.engine import Given, over_members, parts
 from rl_grads.training.population import Member
 

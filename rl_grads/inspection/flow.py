@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from rl_grads import prng
 from rl_grads.agents.agent import AgentState
 from rl_grads.config import canonical
-from rl_grads.gradients.audit import Audit, audit
+from rl_grads.inspection.audit import Audit, audit
 from rl_grads.td.transition import Transition
 from rl_grads.training import loop
 from rl_grads.training.check import check

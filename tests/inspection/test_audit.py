@@ -7,7 +7,7 @@ import pytest
 
 from rl_grads.agents import networks
 from rl_grads.agents.schema import MLP, Prediction, QLearning
-from rl_grads.gradients.audit import Flow, assert_no_gradient, audit, groups
+from rl_grads.inspection.audit import Flow, assert_no_gradient, audit, groups
 from rl_grads.td import losses, td_error
 from rl_grads.td.transition import Signals, Transition
 from rl_grads.training.schema import Config
