@@ -12,7 +12,7 @@ entry point of the group `rl_grads.plugins`:
 import importlib
 import importlib.metadata
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from rl_grads.config import SCHEMAS, ConfigError, config, is_config_class, nearest
 
@@ -96,6 +96,28 @@ def get(kind: str, name: str) -> Any:
         module, _, attribute = known[name].partition(":")
         known[name] = getattr(importlib.import_module(module), attribute)
     return known[name]
+
+
+class Registered(NamedTuple):
+    """A domain of configs: the name of a registered component of one kind.
+
+    Example:
+        >>> "huber" in Registered("loss")
+        False
+    """
+
+    kind: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names known now, built-in and registered."""
+        return names(self.kind)
+
+    def __contains__(self, value: object) -> bool:
+        return value in self.names
+
+    def __str__(self) -> str:
+        return f"a registered {self.kind}: " + ", ".join(self.names)
 
 
 def load_plugins() -> None:

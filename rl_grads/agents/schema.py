@@ -1,7 +1,6 @@
 """Configs of agents and networks. Imports no JAX."""
 
 from rl_grads.config import (
-    Registered,
     at_least,
     config,
     group,
@@ -12,6 +11,7 @@ from rl_grads.config import (
     setting,
     unit,
 )
+from rl_grads.register import Registered
 
 # Values of `agent.td_gradient`; `rl_grads.agents.td_gradients` says what they are.
 PREDICTION_GRADIENTS = (

@@ -2,7 +2,6 @@
 
 from rl_grads.config import (
     Interval,
-    Registered,
     config,
     group,
     non_negative,
@@ -12,6 +11,7 @@ from rl_grads.config import (
     setting,
     unit,
 )
+from rl_grads.register import Registered
 
 _LEARNING_RATE = "step size"
 _PERCENT = Interval(0.0, 100.0, low_closed=True, high_closed=True)

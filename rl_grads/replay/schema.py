@@ -1,7 +1,6 @@
 """Config of the replay memory. Imports no JAX."""
 
 from rl_grads.config import (
-    Registered,
     at_least,
     config,
     group,
@@ -10,6 +9,7 @@ from rl_grads.config import (
     one_of,
     setting,
 )
+from rl_grads.register import Registered
 
 
 @config

@@ -4,7 +4,8 @@ Importing this room imports neither numpy, rich nor a tracker.
 """
 
 from rl_grads.tracking.files import MetricsFile, make_rows, read_rows, write_json
-from rl_grads.tracking.tracker import Run, Tracker, Trackers, open_trackers
+from rl_grads.tracking.run import Run
+from rl_grads.tracking.tracker import Tracker, Trackers, open_trackers
 
 __all__ = [
     "MetricsFile",

@@ -143,7 +143,7 @@ def write_config(
 
     Args:
         directory: The point's folder.
-        config: The flat document of its config (see `config_document`).
+        config: The flat document of its config (see `config.document`).
         seeds: One per member.
         choices: The file that was chosen for each group, for labels of figures.
         changes: What later resumes changed: `{"time", "step", "values"}` each.

@@ -13,7 +13,7 @@ from typing import Any
 
 from rl_grads.tracking.background import IMPORTING
 from rl_grads.tracking.files import LABELS, Row
-from rl_grads.tracking.tracker import Run, member_names, run_ids
+from rl_grads.tracking.run import Run, member_names, run_ids
 
 _WRITE_SECONDS = 10.0
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from rl_grads.tracking.background import IMPORTING
 from rl_grads.tracking.files import LABELS, Row
+from rl_grads.tracking.run import Run, final_values, member_names, run_ids
 from rl_grads.tracking.schema import WandB
-from rl_grads.tracking.tracker import Run, final_values, member_names, run_ids
 
 STEP = "env_steps"
 

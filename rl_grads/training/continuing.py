@@ -143,7 +143,7 @@ def _kept(config: Any, source: pathlib.Path) -> Any:
 
 def _check_same(directory: pathlib.Path, members: Sequence[Member]) -> None:
     """Refuse another config than the folder's own, key by key."""
-    from rl_grads.config_document import to_document
+    from rl_grads.config.document import to_document
 
     before = recorded.history(directory)
     if before is None:

@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from rl_grads.config_document import to_document
+from rl_grads.config.document import to_document
 from rl_grads.tracking import folder
 from rl_grads.tracking.files import write_json
 from rl_grads.training import provenance, recorded

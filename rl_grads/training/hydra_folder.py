@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from rl_grads.config import SCHEMAS, ConfigError, Field, fields, schema_group
-from rl_grads.config_document import is_open
+from rl_grads.config.document import is_open
 from rl_grads.training.schema import Config
 
 FOLDER = ".hydra"

@@ -10,7 +10,7 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from rl_grads.config_document import to_document
+from rl_grads.config.document import to_document
 from rl_grads.tracking import folder
 from rl_grads.tracking.files import Row, read_rows
 from rl_grads.training.population import Member, program_part, split

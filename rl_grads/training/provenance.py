@@ -17,7 +17,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import rl_grads
 from rl_grads.training import devices
 
 _LIBRARIES = (
@@ -109,7 +108,7 @@ def _versions() -> Iterator[tuple[str, str]]:
 
 def _sources(plugins: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Commit and changes of this package, and file and checksum of each plugin."""
-    found = {"rl_grads": _tree(pathlib.Path(str(rl_grads.__file__)))}
+    found = {"rl_grads": _tree(pathlib.Path(__file__).parents[1] / "__init__.py")}
     for name in plugins:
         file = getattr(sys.modules.get(name), "__file__", None)
         if file is not None:

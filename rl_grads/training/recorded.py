@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rl_grads.config import ConfigError, nearest, shorten
-from rl_grads.config_document import from_document
+from rl_grads.config.document import from_document
 from rl_grads.tracking import folder
 from rl_grads.training import hydra_folder
 from rl_grads.training.places import Point

@@ -16,7 +16,8 @@ from rl_grads.config import has_name, schema_name
 from rl_grads.tracking import folder, labels
 from rl_grads.tracking.files import CannotWrite, writing
 from rl_grads.tracking.progress import Progress
-from rl_grads.tracking.tracker import Run, Trackers, open_trackers
+from rl_grads.tracking.run import Run
+from rl_grads.tracking.tracker import Trackers, open_trackers
 from rl_grads.training import continuing, documents, parameters, provenance, run
 from rl_grads.training.checkpoint import Checkpoints, Due, Saved
 from rl_grads.training.places import Point

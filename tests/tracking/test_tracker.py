@@ -10,7 +10,7 @@ import pytest
 
 from rl_grads.tracking import open_trackers, tracker, wandb
 from rl_grads.tracking.background import Background
-from rl_grads.tracking.tracker import final_values
+from rl_grads.tracking.run import final_values
 
 SUMMARY = {
     "evaluation/return": {

@@ -41,7 +41,7 @@ def to_document(config: Any) -> dict[str, Any]:
         >>> from rl_grads.training.schema import Config
         >>> document = to_document(Config())
         >>> document["network"], document["network.hidden"]
-        ('mlp', [64, 64])
+        ('mlp', [128, 128])
     """
     return dict(_entries(config, ""))
 
