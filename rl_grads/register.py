@@ -12,9 +12,74 @@ entry point of the group `rl_grads.plugins`:
 import importlib
 import importlib.metadata
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from rl_grads.config import SCHEMAS, ConfigError, config, is_config_class, nearest
+
+_C = TypeVar("_C")
+
+# Kinds of outputs of a network, which losses read.
+STATE_VALUE, ACTION_VALUES = "state_value", "action_values"
+_OUTPUTS = {STATE_VALUE: "a state value", ACTION_VALUES: "action values"}
+
+
+class Need(NamedTuple):
+    """What must stand under another key of a config.
+
+    Attributes:
+        key: Dotted path; a key that the config does not have counts as null.
+        value: None for null, a value, or the name of what a section holds.
+        why: In words, for the message; may be empty.
+    """
+
+    key: str
+    value: object = None
+    why: str = ""
+
+
+class Declaration(NamedTuple):
+    """What a component needs of the rest of a config; at first, nothing.
+
+    The checks at the door of training compare declarations and know no names, so what
+    is said here of a component of your own is checked like a built-in one.
+
+    Attributes:
+        needs: What it wants under other keys.
+        outputs: `STATE_VALUE` or `ACTION_VALUES`: what the network of an agent gives,
+            or what a loss or a TD gradient reads of it; None fits all.
+        redraws: It needs an environment that draws twice from one state.
+        on_policy: It needs an environment that behaves as its target policy does.
+        per_example: There are gradients of single examples to rank or to clip.
+    """
+
+    needs: tuple[Need, ...] = ()
+    outputs: str | None = None
+    redraws: bool = False
+    on_policy: bool = False
+    per_example: bool = True
+
+
+def declares(declaration: Declaration) -> Callable[[_C], _C]:
+    """Decorator: a component needs this of the rest of a config.
+
+    Example:
+        >>> @declares(Declaration(outputs=ACTION_VALUES))
+        ... def my_loss(network): ...
+        >>> declared(my_loss).outputs
+        'action_values'
+    """
+
+    def mark(component: _C) -> _C:
+        setattr(component, "declares", declaration)  # noqa: B010
+        return component
+
+    return mark
+
+
+def declared(component: object) -> Declaration:
+    """What a component declares; nothing if it is silent."""
+    return getattr(component, "declares", Declaration())
+
 
 _COMPONENTS: dict[str, dict[str, Any]] = {
     "agent": {
@@ -59,10 +124,30 @@ _COMPONENTS: dict[str, dict[str, Any]] = {
         ),
         "large_batch": "rl_grads.replay.priorities:large_batch",
     },
+    "td_gradient": {
+        name: f"rl_grads.agents.td_gradients:{name.upper()}"
+        for name in (
+            "semi",
+            "full",
+            "residual",
+            "interpolate",
+            "gtd2",
+            "tdc",
+            "tdrc",
+            "qrc",
+            "emphatic",
+        )
+    },
+    "trace": {
+        "accumulating": "rl_grads.td.traces:accumulating",
+        "replacing": "rl_grads.td.traces:replacing",
+        "true_online": "rl_grads.td.traces:true_online",
+    },
     "env": {},
 }
 
 
+KINDS = tuple(_COMPONENTS)
 # Kinds whose components are chosen by the class of a config section.
 _WITH_SCHEMA = ("agent", "network", "optimizer")
 
@@ -96,6 +181,43 @@ def get(kind: str, name: str) -> Any:
         module, _, attribute = known[name].partition(":")
         known[name] = getattr(importlib.import_module(module), attribute)
     return known[name]
+
+
+def check_outputs(
+    key: str, kind: str, name: str, outputs: str | None, whose: str = ""
+) -> None:
+    """Refuse a component that reads other outputs than a network gives.
+
+    Args:
+        key: Under which the component is chosen, for the message.
+        kind: Its kind.
+        name: Its name.
+        outputs: What the network gives; None fits all.
+        whose: Whose network, for the message.
+
+    Raises:
+        ConfigError: Names the components that fit, and the nearest of them.
+
+    Example:
+        >>> check_outputs("agent.loss", "loss", "sarsa", STATE_VALUE)
+        Traceback (most recent call last):
+        ...
+        rl_grads.config.ConfigError: agent.loss='sarsa': expected a loss of a state \
+value: td
+    """
+
+    def fits(name: str) -> bool:
+        reads = declared(get(kind, name)).outputs
+        return outputs is None or reads in (None, outputs)
+
+    if not fits(name):
+        fitting = [known for known in names(kind) if fits(known)]
+        words = _OUTPUTS.get(outputs or "", outputs)
+        words = f"{whose} ({words})" if whose else words
+        raise ConfigError(
+            f"{key}={name!r}: expected a {kind} of {words}: {', '.join(fitting)}"
+            f"{nearest(name, fitting)}"
+        )
 
 
 class Registered(NamedTuple):
@@ -178,3 +300,5 @@ loss = _decorator("loss")
 network = _decorator("network")
 optimizer = _decorator("optimizer")
 priority = _decorator("priority")
+td_gradient = _decorator("td_gradient")
+trace = _decorator("trace")

@@ -122,3 +122,18 @@ def double_precision() -> Iterator[None]:
 
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def as_registered():
+    """Take away what a test registers."""
+    from rl_grads import config, register
+
+    components = {kind: dict(known) for kind, known in register._COMPONENTS.items()}
+    schemas = dict(config.SCHEMAS)
+    yield
+    for kind, known in components.items():
+        register._COMPONENTS[kind].clear()
+        register._COMPONENTS[kind].update(known)
+    config.SCHEMAS.clear()
+    config.SCHEMAS.update(schemas)

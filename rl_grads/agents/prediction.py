@@ -8,8 +8,8 @@ import jax
 from rl_grads import register
 from rl_grads.agents import estimation, networks, td_gradients
 from rl_grads.agents.agent import Agent, AgentState, Update, clipped_loss
-from rl_grads.agents.schema import PREDICTION_GRADIENTS
 from rl_grads.gradients.estimators import Estimator
+from rl_grads.register import STATE_VALUE, Declaration, declares
 from rl_grads.td import losses
 from rl_grads.td.transition import Transition
 
@@ -29,19 +29,19 @@ def prediction(
         network: `init(key, obs)` and `apply(params, obs) -> [1]`.
         loss: Makes the loss of one transition for a network.
         estimator: Turns the loss into a gradient; the mean over the batch if None.
-        td_gradient: Where the gradient stops, or what replaces it: one of
-            `schema.PREDICTION_GRADIENTS`. `"emphatic"` wants transitions in order of
-            time, `"residual"` transitions with a second draw.
+        td_gradient: Where the gradient stops, or what replaces it, by name.
+            `"emphatic"` wants transitions in order of time, `"residual"` transitions
+            with a second draw.
 
     Raises:
-        ConfigError: An unknown `td_gradient`.
+        ConfigError: A `td_gradient` that is unknown, or not one of a state value.
         ValueError: An estimator beside an update direction.
 
     Example:
         >>> import flax.linen as nn
         >>> agent = prediction(network=nn.Dense(1, use_bias=False), td_gradient="tdc")
     """
-    wanted = td_gradients.get(td_gradient, PREDICTION_GRADIENTS)
+    wanted = td_gradients.get(td_gradient, STATE_VALUE)
     semi = clipped_loss(loss, network)
     td_loss = wanted.loss(semi)
     learner = td_gradients.learner(wanted, network, td_loss, estimator)
@@ -63,11 +63,12 @@ def prediction(
         act=None,
         greedy=None,
         value=lambda params, obs: network.apply(params, obs)[0],
-        double_sampling=wanted.double_sampling,
+        double_sampling=wanted.declares.redraws,
         activations=networks.activations(network),
     )
 
 
+@declares(Declaration(outputs=STATE_VALUE))
 def from_config(config: Any, num_actions: int) -> Agent:
     """The agent with the network, the loss and the TD gradient that a config names."""
     network = networks.make(config, 1)

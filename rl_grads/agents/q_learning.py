@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from rl_grads import register
 from rl_grads.agents import estimation, networks, td_gradients
 from rl_grads.agents.agent import Agent, AgentState, Update, clipped_loss
-from rl_grads.agents.schema import CONTROL_GRADIENTS
 from rl_grads.gradients.estimators import Estimator
+from rl_grads.register import ACTION_VALUES, Declaration, declares
 from rl_grads.td import losses, policies
 from rl_grads.td.transition import Transition
 
@@ -33,18 +33,17 @@ def q_learning(
         network: `init(key, obs)` and `apply(params, obs) -> q [num_actions]`.
         loss: Makes the loss of one transition for a network.
         estimator: Turns the loss into a gradient; the mean over the batch if None.
-        td_gradient: Where the gradient stops, or what replaces it: one of
-            `schema.CONTROL_GRADIENTS`.
+        td_gradient: Where the gradient stops, or what replaces it; by name.
 
     Raises:
-        ConfigError: An unknown `td_gradient`.
+        ConfigError: A `td_gradient` that is unknown, or not one of action values.
         ValueError: An estimator beside an update direction.
 
     Example:
         >>> import flax.linen as nn
         >>> agent = q_learning(network=nn.Dense(2), loss=losses.double_q_learning)
     """
-    wanted = td_gradients.get(td_gradient, CONTROL_GRADIENTS)
+    wanted = td_gradients.get(td_gradient, ACTION_VALUES)
     td_loss = wanted.loss(clipped_loss(loss, network))
     learner = td_gradients.learner(wanted, network, td_loss, estimator)
 
@@ -91,6 +90,7 @@ def q_learning(
     )
 
 
+@declares(Declaration(outputs=ACTION_VALUES))
 def from_config(config: Any, num_actions: int) -> Agent:
     """The agent with the network, the loss and the TD gradient that a config names."""
     network = networks.make(config, num_actions)

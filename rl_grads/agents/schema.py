@@ -13,18 +13,6 @@ from rl_grads.config import (
 )
 from rl_grads.register import Registered
 
-# Values of `agent.td_gradient`; `rl_grads.agents.td_gradients` says what they are.
-PREDICTION_GRADIENTS = (
-    "semi",
-    "full",
-    "residual",
-    "interpolate",
-    "gtd2",
-    "tdc",
-    "tdrc",
-    "emphatic",
-)
-CONTROL_GRADIENTS = ("semi", "full", "interpolate", "qrc")
 _TD_GRADIENT = "where the gradient of the TD error stops, or what replaces it"
 _INTERPOLATION = "part of the full gradient (td_gradient: interpolate)"
 
@@ -87,7 +75,7 @@ class QLearning:
     discount: float = number(0.99, "discount per step", unit)
     target: Target = group(Target, "target network")
     behaviour_policy: BehaviourPolicy = group(BehaviourPolicy, "how it acts")
-    td_gradient: str = setting("semi", _TD_GRADIENT, one_of(*CONTROL_GRADIENTS))
+    td_gradient: str = setting("semi", _TD_GRADIENT, Registered("td_gradient"))
     interpolation: float = number(0.5, _INTERPOLATION, unit)
     secondary: Secondary = group(Secondary, "secondary weights")
 
@@ -99,7 +87,7 @@ class Prediction:
     loss: str = setting("td", "the TD loss", Registered("loss"))
     discount: float = number(1.0, "discount per step", unit)
     target: Target = group(Target, "target network")
-    td_gradient: str = setting("semi", _TD_GRADIENT, one_of(*PREDICTION_GRADIENTS))
+    td_gradient: str = setting("semi", _TD_GRADIENT, Registered("td_gradient"))
     interpolation: float = number(0.5, _INTERPOLATION, unit)
     secondary: Secondary = group(Secondary, "secondary weights")
 
@@ -109,11 +97,7 @@ class TDLambda:
     """Prediction by TD(lambda), online (replay: null)."""
 
     discount: float = number(1.0, "discount per step", unit)
-    trace: str = setting(
-        "accumulating",
-        "eligibility trace",
-        one_of("accumulating", "replacing", "true_online"),
-    )
+    trace: str = setting("accumulating", "eligibility trace", Registered("trace"))
     trace_decay: float = number(0.9, "lambda; 0 is TD(0)", unit)
     target: Target = group(Target, "target network")
 

@@ -5,7 +5,7 @@ secondary weights (`rl_grads.td.directions`), or a weight per example.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -20,62 +20,92 @@ from rl_grads.agents.agent import (
     in_order,
     init_state,
 )
-from rl_grads.config import ConfigError, nearest, schema_name
+from rl_grads.config import schema_name
 from rl_grads.gradients.estimators import Estimator, weighted_losses
 from rl_grads.gradients.per_example_clip import default
+from rl_grads.register import ACTION_VALUES, STATE_VALUE, Declaration, Need
 from rl_grads.td import directions, losses
 from rl_grads.td.transition import Transition
 
 
 class TDGradient(NamedTuple):
-    """What stands behind one value of `agent.td_gradient`.
+    """What stands behind a value of `agent.td_gradient`; a function is its `loss`.
 
     Attributes:
         loss: Changes the loss, so that its derivative is the gradient wanted.
         rule: An update direction that takes the place of the gradient.
         regularised: The rule draws its secondary weights to zero.
         emphatic: Examples are weighed by the follow-on trace.
-        double_sampling: Transitions need a second draw.
+        declares: What it needs of the rest of a config.
     """
 
     loss: Callable[[losses.Loss], losses.Loss] = losses.semi
     rule: directions.Rule | None = None
     regularised: bool = False
     emphatic: bool = False
-    double_sampling: bool = False
+    declares: Declaration = Declaration()
 
 
-_TD_GRADIENTS = {
-    "semi": TDGradient(),
-    "full": TDGradient(losses.full),
-    "interpolate": TDGradient(losses.interpolate),
-    "residual": TDGradient(losses.residual, double_sampling=True),
-    "gtd2": TDGradient(rule=directions.gtd2),
-    "tdc": TDGradient(rule=directions.tdc),
-    "tdrc": TDGradient(rule=directions.tdrc, regularised=True),
-    "qrc": TDGradient(rule=directions.tdrc, regularised=True),
-    "emphatic": TDGradient(emphatic=True),
-}
+# Their equations have no place for a target network: the value that bootstraps is the
+# one that learns. (QRC has one in its authors' code.)
+_NO_TARGET = (Need("agent.target.period"), Need("agent.target.polyak"))
+# Directions need forward mode, which does not pass a clip inside the graph, and have no
+# gradients of single examples to clip.
+_NO_CLIP = (
+    Need("gradient.clip.max_abs"),
+    Need("gradient.clip.max_norm"),
+    Need("gradient.per_example.max_norm"),
+    Need("gradient.per_example.quantile"),
+)
+_DIRECTION = Declaration(_NO_TARGET + _NO_CLIP, STATE_VALUE, per_example=False)
+
+SEMI = TDGradient()
+FULL = TDGradient(losses.full, declares=Declaration(_NO_TARGET))
+INTERPOLATE = TDGradient(losses.interpolate, declares=Declaration(_NO_TARGET))
+RESIDUAL = TDGradient(
+    losses.residual,
+    declares=Declaration(
+        (*_NO_TARGET, Need("replay", None, "the second draw is not stored")),
+        STATE_VALUE,
+        redraws=True,
+    ),
+)
+GTD2 = TDGradient(rule=directions.gtd2, declares=_DIRECTION)
+TDC = TDGradient(rule=directions.tdc, declares=_DIRECTION)
+TDRC = TDGradient(rule=directions.tdrc, regularised=True, declares=_DIRECTION)
+QRC = TDGradient(
+    rule=directions.tdrc,
+    regularised=True,
+    declares=Declaration(_NO_CLIP, ACTION_VALUES, per_example=False),
+)
+EMPHATIC = TDGradient(
+    emphatic=True,
+    declares=Declaration(
+        (Need("replay", None, "its trace follows the order of time"),), STATE_VALUE
+    ),
+)
 
 
-def get(name: str, allowed: Sequence[str]) -> TDGradient:
+def get(name: str, outputs: str) -> TDGradient:
     """The TD gradient of that name.
 
     Args:
         name: A value of `agent.td_gradient`.
-        allowed: The values that the agent knows.
+        outputs: What the agent's network gives.
 
     Raises:
-        ConfigError: It is not among them; the message names the nearest.
+        ConfigError: There is none, or it reads other outputs; the message names the
+            nearest.
 
     Example:
-        >>> get("residual", ("semi", "residual")).double_sampling
+        >>> get("residual", STATE_VALUE).declares.redraws
         True
     """
-    if name not in allowed:
-        expected = f"expected one of {', '.join(allowed)}{nearest(name, allowed)}"
-        raise ConfigError(f"td_gradient={name!r}: {expected}")
-    return _TD_GRADIENTS[name]
+    found = register.get("td_gradient", name)
+    register.check_outputs("td_gradient", "td_gradient", name, outputs)
+    if isinstance(found, TDGradient):
+        return found
+    return TDGradient(found, declares=register.declared(found))
 
 
 class Learner(NamedTuple):

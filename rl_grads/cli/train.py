@@ -50,7 +50,7 @@ def _fits(config: Any) -> None:
     from rl_grads.training import backend
 
     backend.start(config)
-    from rl_grads.training.check import check
+    from rl_grads.training.checks.door import check
     from rl_grads.training.engine import Given
 
     check(config, Given(None, None))

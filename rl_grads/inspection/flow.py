@@ -13,7 +13,7 @@ from rl_grads.config import canonical
 from rl_grads.inspection.audit import Audit, audit
 from rl_grads.td.transition import Transition
 from rl_grads.training import loop
-from rl_grads.training.check import check
+from rl_grads.training.checks.door import check
 from rl_grads.training.engine import Given, parts
 from rl_grads.training.schema import Config
 

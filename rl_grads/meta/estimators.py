@@ -38,12 +38,14 @@ class Valid(NamedTuple):
         update: Of a number after the gradient (learning rate, clip of the update).
         sampling: Of a number that acts by what is drawn (priority exponent,
             exploration), in a form that reaches it.
+        semi_gradient: Of inner updates that follow no gradient of a scalar.
     """
 
     initial_parameters: str | None = None
     loss: str | None = None
     update: str | None = None
     sampling: str | None = None
+    semi_gradient: str | None = None
 
 
 _NO_START = "its derivative does not reach back to the start"
@@ -55,7 +57,11 @@ REFUSED = {
     "full": Valid(),
     "first_order": Valid(),
     "reptile": Valid(loss=_REPTILE, update=_REPTILE, sampling=_REPTILE),
-    "implicit": Valid(update=_IMPLICIT, sampling=_IMPLICIT),
+    "implicit": Valid(
+        update=_IMPLICIT,
+        sampling=_IMPLICIT,
+        semi_gradient="a TD update follows a semi-gradient, not a symmetric loss",
+    ),
     "truncated": Valid(initial_parameters=_NO_START),
     "forward": Valid(initial_parameters=_MANY),
     "bootstrapped": Valid(),

@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from rl_grads.register import ACTION_VALUES, STATE_VALUE, Declaration, declares
 from rl_grads.td import errors, policies
 from rl_grads.td.transition import Signals, Transition
 
@@ -60,6 +61,7 @@ def prioritised_approximation(
     return transition.rho * value, Signals(td_error)
 
 
+@declares(Declaration(outputs=STATE_VALUE))
 def td(network: Any) -> Loss:
     """TD(0) value prediction (Sutton 1988); `network` maps s to `[1]`.
 
@@ -206,6 +208,7 @@ def second_draw(transition: Transition) -> Transition:
 # --------------------------------------------------------------------------- control
 
 
+@declares(Declaration(outputs=ACTION_VALUES))
 def q_learning(network: Any) -> Loss:
     """Q-learning: bootstrap on the greedy value (Watkins 1989)."""
 
@@ -224,6 +227,7 @@ def q_learning(network: Any) -> Loss:
     return loss
 
 
+@declares(Declaration(outputs=ACTION_VALUES))
 def double_q_learning(network: Any) -> Loss:
     """Double Q-learning (van Hasselt et al. 2016): the online network selects."""
 
@@ -243,6 +247,7 @@ def double_q_learning(network: Any) -> Loss:
     return loss
 
 
+@declares(Declaration(outputs=ACTION_VALUES))
 def sarsa(network: Any) -> Loss:
     """SARSA: bootstrap on `a_t`, drawn from the behaviour policy in `s_t`.
 
@@ -267,6 +272,7 @@ def sarsa(network: Any) -> Loss:
     return loss
 
 
+@declares(Declaration(outputs=ACTION_VALUES))
 def expected_sarsa(network: Any) -> Loss:
     """Expected SARSA (van Seijen et al. 2009) under the behaviour policy.
 

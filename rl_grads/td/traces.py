@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rl_grads import register
+from rl_grads.register import Declaration, Need
 from rl_grads.td import errors
 from rl_grads.td.transition import Transition
 
@@ -66,7 +68,58 @@ def dutch(eligibility: Any, gradient: Any, decay: Scalar, step_size: Scalar) -> 
     return jax.tree.map(lambda z, x: decay * z + kept * x, eligibility, gradient)
 
 
-_TRACES = {"accumulating": accumulating, "replacing": replacing}
+class Rule(NamedTuple):
+    """What stands behind one value of `agent.trace`; a plain function is its `visit`.
+
+    Attributes:
+        visit: `visit(eligibility, gradient, decay, step_size) -> eligibility`.
+        corrects: The direction has what makes true online TD(lambda) exact (Sutton &
+            Barto 2018, eq. 12.6); then the eligibility takes no importance ratio.
+        declares: What it needs of the rest of a config.
+    """
+
+    visit: Callable[[Any, Any, Scalar, Scalar], Any]
+    corrects: bool = False
+    declares: Declaration = Declaration()
+
+
+_EXACT = "it is exact for plain steps of a linear value"
+true_online = Rule(
+    dutch,
+    corrects=True,
+    declares=Declaration(
+        needs=(
+            Need("network", "linear", _EXACT),
+            Need("optimizer", "sgd", _EXACT),
+            Need("training.num_envs", 1, _EXACT),
+            Need("optimizer.momentum", None, _EXACT),
+            Need("gradient.update.clip", None, _EXACT),
+            Need("agent.target.period", None, _EXACT),
+            Need("agent.target.polyak", None, _EXACT),
+        ),
+        on_policy=True,
+    ),
+)
+
+
+def rule(name: str) -> Rule:
+    """The kind of trace of that name.
+
+    Raises:
+        ConfigError: There is none; the message names the nearest.
+
+    Example:
+        >>> rule("true_online").corrects
+        True
+    """
+    found = register.get("trace", name)
+    if isinstance(found, Rule):
+        return found
+
+    def visit(z: Any, gradient: Any, decay: Scalar, step_size: Scalar) -> Any:
+        return found(z, gradient, decay)
+
+    return Rule(visit, declares=register.declared(found))
 
 
 class Trace(NamedTuple):
@@ -88,7 +141,7 @@ class Settings(NamedTuple):
     """Numbers of TD(lambda), and which trace it uses.
 
     Attributes:
-        trace: `"accumulating"`, `"replacing"` or `"true_online"`.
+        trace: `"accumulating"`, `"replacing"`, `"true_online"` or a registered one.
         trace_decay: lambda.
         step_size: Step size along the direction; true online TD(lambda) depends on it.
     """
@@ -149,7 +202,7 @@ def td_lambda(
         settings: The kind of trace and its numbers.
 
     Raises:
-        ValueError: An unknown kind of trace.
+        ConfigError: An unknown kind of trace.
 
     Example:
         >>> value = lambda w, x: w @ x
@@ -164,25 +217,18 @@ def td_lambda(
     v_t = value(bootstrap_params, transition.s_t)
     td_error = errors.td_error(v_tm1, transition.r_t, transition.discount_t, v_t)
     decay, z = trace.discount * settings.trace_decay, trace.eligibility
-    if settings.trace == "true_online":
-        z = dutch(z, gradient, decay, settings.step_size)
+    kind = rule(settings.trace)
+    z = kind.visit(z, gradient, decay, settings.step_size)
+    if kind.corrects:
         change = v_tm1 - trace.v_old
         direction = jax.tree.map(
             lambda z, x: change * x - (td_error + change) * z, z, gradient
         )
     else:
-        z = _visit(settings.trace)(z, gradient, decay)
         z = jax.tree.map(lambda z: transition.rho * z, z)
         direction = jax.tree.map(lambda z: -td_error * z, z)
     discount = jnp.where(transition.truncated, 0.0, transition.discount_t)
     return Direction(direction, td_error, Trace(z, discount, v_t))
-
-
-def _visit(trace: str) -> Callable[[Any, Any, Scalar], Any]:
-    if trace not in _TRACES:
-        known = ", ".join((*_TRACES, "true_online"))
-        raise ValueError(f"trace={trace!r}: expected one of {known}")
-    return _TRACES[trace]
 
 
 def lambda_returns(

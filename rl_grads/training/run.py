@@ -16,7 +16,7 @@ import numpy as np
 from rl_grads import prng
 from rl_grads.agents.agent import evaluated
 from rl_grads.training import compilation, devices, diagnostics, maybe
-from rl_grads.training.check import check
+from rl_grads.training.checks.door import check
 from rl_grads.training.engine import Engine, Given, engine
 from rl_grads.training.population import Member, stack
 from rl_grads.training.result import Result, Timing

@@ -6,13 +6,11 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from rl_grads import agents, config
+from rl_grads import agents, config, register
 from rl_grads.agents import networks, td_gradients
 from rl_grads.agents.networks import Network
 from rl_grads.agents.schema import (
-    CONTROL_GRADIENTS,
     MLP,
-    PREDICTION_GRADIENTS,
     Prediction,
     QLearning,
     Secondary,
@@ -323,11 +321,10 @@ NUMBERS = {"agent.interpolation", *OWN["tdrc"], *SHARED}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", dict.fromkeys(PREDICTION_GRADIENTS + CONTROL_GRADIENTS)
-)
+@pytest.mark.parametrize("name", register.names("td_gradient"))
 def test_outer_derivatives_are_those_of_finite_differences(name):
-    control = name not in PREDICTION_GRADIENTS
+    declared = register.get("td_gradient", name).declares
+    control = declared.outputs == register.ACTION_VALUES
     schema, make = (QLearning, agents.q_learning) if control else (Prediction, None)
     make = make or agents.prediction
     with jax.enable_x64(True):
@@ -446,9 +443,9 @@ def test_the_cosine_can_be_left_out():
 @pytest.mark.parametrize(
     ("make", "name", "message"),
     [
-        (agents.q_learning, "gtd2", "expected one of semi, full, interpolate, qrc$"),
-        (agents.prediction, "tdcc", "td_gradient='tdcc'.*did you mean 'tdc'"),
-        (agents.prediction, "qrc", "expected one of semi, full, residual"),
+        (agents.q_learning, "gtd2", "action values: semi, full, interpolate, qrc$"),
+        (agents.prediction, "tdcc", "no td_gradient 'tdcc'; did you mean 'tdc'"),
+        (agents.prediction, "qrc", "a state value: semi, full, residual"),
     ],
 )
 def test_an_unknown_td_gradient(make, name, message):

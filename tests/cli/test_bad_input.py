@@ -170,11 +170,11 @@ CASES = [
     ),
     (
         "agent=prediction agent.td_gradient=tdc replay=gradient_norm_last_layer",
-        "replay.priority='gradient_norm_last_layer'",
+        "replay.priority=gradient_norm_last_layer",
         "agent.td_gradient=tdc",
     ),
     # What a TD gradient needs.
-    ("agent.td_gradient=gtd2", "agent.td_gradient='gtd2'", "full, interpolate, qrc"),
+    ("agent.td_gradient=gtd2", "td_gradient='gtd2'", "full, interpolate, qrc"),
     ("agent=prediction agent.td_gradient=tdcc", "td_gradient='tdcc'", "'tdc'"),
     (
         "agent=prediction agent.td_gradient=residual",
@@ -183,7 +183,8 @@ CASES = [
         "gymnax/CartPole-v1",
     ),
     (
-        "agent=prediction agent.td_gradient=residual env=chain/baird",
+        "agent=prediction agent.td_gradient=residual env=chain/baird "
+        "agent.target.polyak=null",
         "replay=buffer",
         "null",
         "td_gradient=residual",

@@ -209,7 +209,7 @@ def test_a_truncated_transition_bootstraps():
 
 def test_an_unknown_trace_is_refused():
     walk = steps(np.eye(2), [1.0], 0.5)
-    with pytest.raises(ValueError, match=r"trace='dutch': expected one of accum"):
+    with pytest.raises(ValueError, match=r"no trace 'dutch'"):
         follow(walk, [0.0, 0.0], Settings("dutch", 0.9, 0.1))
 
 

@@ -15,7 +15,7 @@ from rl_grads.meta.inner import Problem
 from rl_grads.meta.schema import Meta
 from rl_grads.replay.schema import Replay
 from rl_grads.training import engine, loop, meta_learning, session
-from rl_grads.training.check import check
+from rl_grads.training.checks.door import check
 from rl_grads.training.engine import Given
 
 pytestmark = pytest.mark.slow

@@ -17,7 +17,7 @@ from rl_grads.meta.schema import Meta
 from rl_grads.replay import buffer, memory
 from rl_grads.replay.schema import Importance, Replay
 from rl_grads.td.transition import Signals, Transition
-from rl_grads.training.check import check
+from rl_grads.training.checks.door import check
 from rl_grads.training.engine import Given
 from rl_grads.training.meta_sampling import weigher
 

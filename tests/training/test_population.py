@@ -14,7 +14,7 @@ from rl_grads.config import ConfigError
 from rl_grads.long import Long
 from rl_grads.replay import buffer
 from rl_grads.training import compilation, devices, loop, population, run
-from rl_grads.training.check import check
+from rl_grads.training.checks.door import check
 from rl_grads.training.engine import Given
 
 # Floats of a solo run and of a population are summed in another order.

@@ -12,7 +12,7 @@ from rl_grads.config import ConfigError
 from rl_grads.gradients.per_example_clip import is_asked
 from rl_grads.meta import learned
 from rl_grads.meta.estimate import Task
-from rl_grads.meta.estimators import check_valid, from_settings
+from rl_grads.meta.estimators import REFUSED, check_valid, from_settings
 from rl_grads.meta.inner import Batch
 from rl_grads.meta.reach import check_reach
 from rl_grads.replay import priorities
@@ -43,9 +43,9 @@ def check(config: Any, given: engine.Given) -> None:
     _check_batch(config, names)
     _check_corrected(config, names)
     learned.check_edges(config, names)
-    if settings.estimator == "implicit":
-        expected = "another; a TD update follows a semi-gradient, not a symmetric loss"
-        _refuse("estimator", settings.estimator, expected)
+    reason = REFUSED[settings.estimator].semi_gradient
+    if reason is not None:
+        _refuse("estimator", settings.estimator, f"another; {reason}")
     check_valid(settings.estimator, settings.learn)
     _check_counts(config)
     _check_clip(config)

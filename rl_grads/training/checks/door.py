@@ -1,0 +1,45 @@
+"""The door of training: whether the parts of a config fit each other."""
+
+from rl_grads.envs.environment import Environment
+from rl_grads.training.checks import declared, lengths, measured, memory, meta, network
+from rl_grads.training.checks.refusal import refuse
+from rl_grads.training.engine import Given
+from rl_grads.training.population import check_precision, check_seeds
+from rl_grads.training.schema import Config
+
+
+def check(config: Config, given: Given) -> None:
+    """Refuse a config whose parts do not fit each other or the environment.
+
+    Raises:
+        ConfigError: Names the key, its value and what was expected.
+    """
+    check_seeds(config)
+    check_precision(config)
+    lengths.check(config)
+    _check_target(config)
+    measured.check_memory(config)
+    environment = _environment(config, given)
+    memory.check(config, environment)
+    declared.check(config, given.agent, environment)
+    if given.agent is None:
+        network.check(config, environment)
+    measured.check_activations(config, given, environment)
+    meta.check(config, Given(given.agent, environment))
+
+
+def _check_target(config: Config) -> None:
+    target = getattr(config.agent, "target", None)
+    if target is not None and target.period is not None and target.polyak is not None:
+        expected = "null beside agent.target.polyak: copy or average, not both"
+        refuse("agent.target.period", target.period, expected)
+
+
+def _environment(config: Config, given: Given) -> Environment:
+    """The environment that training will use."""
+    if given.environment is not None:
+        return given.environment
+    from rl_grads.envs import make
+
+    make.check(config.env)
+    return make.make(config.env)
