@@ -22,7 +22,7 @@ import numpy as np
 from rl_grads import config as configs
 from rl_grads.replay import blocked_sums
 from rl_grads.replay.buffer import Experience
-from rl_grads.training import devices
+from rl_grads.training import devices, learning
 
 SIZES = ((2**20, 256), (100_000, 128), (1000, 32))
 PRESETS = (
@@ -89,7 +89,7 @@ def dqn_config(preset: str) -> Any:
 
 def update_side(preset: str, updates: int) -> Side:
     """The updates of an iteration that makes so many of them."""
-    from rl_grads.training import engine, loop, run
+    from rl_grads.training import engine, run
     from rl_grads.training.population import population
 
     config = dqn_config(preset)
@@ -102,7 +102,7 @@ def update_side(preset: str, updates: int) -> Side:
     @functools.partial(jax.jit, donate_argnums=1)
     def program(config: Any, member: Any, keys: jax.Array) -> Any:
         parts = engine.parts(given, config)
-        return loop.learn(parts, member, jnp.int32(steps), keys, unused)[0]
+        return learning.learn(parts, member, jnp.int32(steps), keys, unused)[0]
 
     keys = jax.random.split(jax.random.key(1), updates)
     none = jnp.zeros(0)  # Only learning online reads what is new.

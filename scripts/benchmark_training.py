@@ -19,7 +19,8 @@ import jax
 import jax.numpy as jnp
 
 from rl_grads import config as configs
-from rl_grads.training import devices
+from rl_grads.replay import buffer
+from rl_grads.training import devices, learning
 
 MEMBERS = (1, 4, 8)
 
@@ -81,7 +82,7 @@ def update_side(iterations: int) -> Side:
     keys = jax.random.split(jax.random.key(1), 128)
     obs = jax.vmap(lambda key: jax.random.normal(key, (4,)))(keys)
     flags = jnp.zeros(128, bool)
-    batch = loop.Experience(
+    batch = buffer.Experience(
         obs, jnp.zeros(128, jnp.int32), jnp.ones(128), obs, flags, flags, jnp.ones(128)
     )
 
@@ -90,7 +91,7 @@ def update_side(iterations: int) -> Side:
         parts = engine.parts(given, config)
 
         def step(agent: Any, _: None) -> Any:
-            transitions = loop.transition(batch, config)
+            transitions = learning.transition(batch, config)
             agent, report = parts.agent.update(agent, transitions, None, config)
             return agent, report.metrics["gradient/norm"]
 

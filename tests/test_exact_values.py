@@ -15,8 +15,9 @@ from rl_grads.envs.environment import Environment, Step
 from rl_grads.gradients.schema import SGD
 from rl_grads.replay.schema import Replay
 from rl_grads.td.transition import Transition
-from rl_grads.training import evaluation, loop
+from rl_grads.training import evaluation
 from rl_grads.training.engine import make_agent
+from rl_grads.training.member import Parts
 
 
 def prediction(changes, **network):
@@ -193,7 +194,7 @@ def sweeps(name, config, counts, chain=None):
 def errors_of(name, config, w):
     """RMSVE and RMSPBE of weights, as evaluation measures them."""
     environment = make_chain(name)
-    parts = loop.Parts(make_agent(config, environment), environment, None, config)
+    parts = Parts(make_agent(config, environment), environment, None, config)
 
     @jax.jit
     def measure(params):

@@ -16,7 +16,7 @@ import optax
 
 from rl_grads import register
 from rl_grads.config import ConfigError, nearest, schema_name
-from rl_grads.gradients import measures, receipts, update_clips
+from rl_grads.gradients import layers, receipts, update_clips
 
 
 def make(config: Any) -> optax.GradientTransformation:
@@ -49,7 +49,7 @@ def scale_layers(factors: Mapping[str, Any]) -> optax.GradientTransformation:
     """Scale the steps of single layers; the others stay as they are.
 
     Args:
-        factors: By name of the layer, see `measures.layers`; may be traced. A
+        factors: By name of the layer, see `layers.layers`; may be traced. A
             ConfigError at `init` for a name that is no layer.
 
     Example:
@@ -60,7 +60,7 @@ def scale_layers(factors: Mapping[str, Any]) -> optax.GradientTransformation:
     """
 
     def init(params: Any) -> optax.EmptyState:
-        known = measures.layers(params)
+        known = layers.layers(params)
         for name in factors:
             if name not in known:
                 raise ConfigError(
@@ -71,7 +71,7 @@ def scale_layers(factors: Mapping[str, Any]) -> optax.GradientTransformation:
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         def scaled(path: Any, leaf: jax.Array) -> jax.Array:
-            return leaf * factors.get(measures.layer(path), 1.0)
+            return leaf * factors.get(layers.layer(path), 1.0)
 
         return jax.tree_util.tree_map_with_path(scaled, updates), state
 

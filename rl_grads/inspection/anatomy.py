@@ -21,12 +21,14 @@ from rl_grads.agents.agent import AgentState
 from rl_grads.autodiff.per_example import gradient_statistics
 from rl_grads.config import ConfigError
 from rl_grads.envs.environment import Environment
-from rl_grads.gradients import measures
+from rl_grads.gradients import layers
 from rl_grads.inspection import repeat
 from rl_grads.replay import memory
 from rl_grads.td.transition import Transition
-from rl_grads.training import loop, recorded, run
+from rl_grads.training import collecting, learning, loop, recorded, run
+from rl_grads.training.diagnostics import measures
 from rl_grads.training.engine import Given, over_members, parts
+from rl_grads.training.member import MemberState, Metrics, Parts
 from rl_grads.training.population import Member
 
 _TOLERANCE = 1e-3  # Two programs round differently; another batch is far beyond it.
@@ -192,7 +194,7 @@ def _check_kind(plan: run.Plan, environment: Environment) -> None:
         _refuse("agent", name, expected)
 
 
-def _check_active(plan: run.Plan, members: loop.MemberState, which: Which) -> None:
+def _check_active(plan: run.Plan, members: MemberState, which: Which) -> None:
     """Refuse an update that a member did not make any more."""
     training, k = plan.config.training, which.member
     diverged = training.nonfinite_guard and members.diverged_at[k] >= 0
@@ -216,7 +218,7 @@ class _Seen(NamedTuple):
     gram: jax.Array
     params: Any
     bootstrap_params: Any
-    metrics: loop.Metrics
+    metrics: Metrics
 
 
 def _dissect(
@@ -232,39 +234,37 @@ def _dissect(
 def _program(
     given: Given, mesh: jax.sharding.Mesh, update: int
 ) -> Callable[..., _Seen]:
-    def one(config: Any, member: loop.MemberState, time: jax.Array) -> _Seen:
+    def one(config: Any, member: MemberState, time: jax.Array) -> _Seen:
         return _examine(parts(given, config), member, time, update)
 
     return jax.jit(over_members(mesh, one, (0, 0, None)))
 
 
-def _examine(
-    made: loop.Parts, member: loop.MemberState, time: jax.Array, update: int
-) -> _Seen:
+def _examine(made: Parts, member: MemberState, time: jax.Array, update: int) -> _Seen:
     """One iteration of ONE member, stopped at an update."""
     training = made.config.training
     part = loop.progress(training, time)
     made = made._replace(config=configs.anneal(made.config, part))
-    keys = loop.iteration_keys(member.key, time, training)
-    moved, new, _ = loop.collect(made, member, keys)
-    moved = loop.store(made, moved, time, new)
+    keys = collecting.iteration_keys(member.key, time, training)
+    moved, new, _ = collecting.collect(made, member, keys)
+    moved = collecting.store(made, moved, time, new)
     after = time + training.num_steps
-    _, metrics = loop.learn(made, moved, after, keys.learn, new)
+    _, metrics = learning.learn(made, moved, after, keys.learn, new)
     if update:
-        moved, _ = loop.learn(made, moved, after, keys.learn[:update], new)
-    experience, weights = loop.flat(new), None
+        moved, _ = learning.learn(made, moved, after, keys.learn[:update], new)
+    experience, weights = learning.flat(new), None
     if moved.memory is not None and made.size is not None:
         key = keys.learn[update]
         drawn = memory.sample(moved.memory, made.size, after, key, made.config)
         experience, weights = drawn.experience, drawn.weights
-    batch = loop.transition(experience, made.config)
+    batch = learning.transition(experience, made.config)
     if made.agent.prepare is not None:
         batch = made.agent.prepare(moved.agent, batch, made.config)
     seen = _statistics(made, moved.agent, batch)
     return seen._replace(weights=weights, metrics=metrics)
 
 
-def _statistics(made: loop.Parts, agent: AgentState, batch: Transition) -> _Seen:
+def _statistics(made: Parts, agent: AgentState, batch: Transition) -> _Seen:
     """What the gradients of the examples say."""
     bootstrap = agent.params if agent.target_params is None else agent.target_params
 
@@ -281,7 +281,7 @@ def _statistics(made: loop.Parts, agent: AgentState, batch: Transition) -> _Seen
         norms=found.norms,
         squares={
             name: sum((jnp.square(n) for n in own), jnp.zeros(()))
-            for name, own in measures.layers(found.layer_norms).items()
+            for name, own in layers.layers(found.layer_norms).items()
         },
         gram=found.gram,
         params=agent.params,
@@ -290,7 +290,7 @@ def _statistics(made: loop.Parts, agent: AgentState, batch: Transition) -> _Seen
     )
 
 
-def _drift(plan: run.Plan, snapshot: run.Snapshot, metrics: loop.Metrics) -> float:
+def _drift(plan: run.Plan, snapshot: run.Snapshot, metrics: Metrics) -> float:
     """Largest relative difference to the same iteration in the training program."""
     trained = repeat.peek(plan, snapshot, snapshot.iteration + 1)
     differences = [0.0]

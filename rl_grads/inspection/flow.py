@@ -12,9 +12,10 @@ from rl_grads.agents.agent import AgentState
 from rl_grads.config import canonical
 from rl_grads.inspection.audit import Audit, audit
 from rl_grads.td.transition import Transition
-from rl_grads.training import loop
+from rl_grads.training import collecting, learning, loop
 from rl_grads.training.checks.door import check
 from rl_grads.training.engine import Given, parts
+from rl_grads.training.member import Parts
 from rl_grads.training.schema import Config
 
 
@@ -61,17 +62,17 @@ def _collecting(config: Config, transitions: int) -> Config:
     return dataclasses.replace(config, training=training, replay=None)
 
 
-def _draw(made: loop.Parts, key: jax.Array) -> _Drawn:
+def _draw(made: Parts, key: jax.Array) -> _Drawn:
     member = loop.init(made, key)
-    keys = loop.iteration_keys(member.key, jnp.int32(0), made.config.training)
-    _, experience, _ = loop.collect(made, member, keys)
+    keys = collecting.iteration_keys(member.key, jnp.int32(0), made.config.training)
+    _, experience, _ = collecting.collect(made, member, keys)
     flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), experience)
-    batch = loop.transition(flat, made.config)
+    batch = learning.transition(flat, made.config)
     return _Drawn(member.agent, _with_next_actions(made, member.agent, batch, key))
 
 
 def _with_next_actions(
-    made: loop.Parts, agent: AgentState, batch: Transition, key: jax.Array
+    made: Parts, agent: AgentState, batch: Transition, key: jax.Array
 ) -> Transition:
     """Transitions with the next action that on-policy losses read."""
     if made.agent.act is None:

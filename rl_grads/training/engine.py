@@ -12,7 +12,9 @@ from rl_grads.agents.agent import Agent
 from rl_grads.config import schema_name
 from rl_grads.envs.environment import Environment
 from rl_grads.envs.make import make as make_environment
-from rl_grads.training import diagnostics, evaluation, loop
+from rl_grads.training import evaluation, loop
+from rl_grads.training.diagnostics import measuring
+from rl_grads.training.member import Parts, ring_size
 
 _MEMBERS = PartitionSpec("members")
 _SHARED = PartitionSpec()
@@ -58,11 +60,11 @@ class Engine(NamedTuple):
     diagnose: Callable[..., Any]
 
 
-def parts(given: Given, config: Any) -> loop.Parts:
+def parts(given: Given, config: Any) -> Parts:
     """What a program is made of, from a config whose numbers may be tracers."""
     environment = given.environment or make_environment(config.env)
     agent = given.agent or make_agent(config, environment)
-    return loop.Parts(agent, environment, loop.ring_size(config, environment), config)
+    return Parts(agent, environment, ring_size(config, environment), config)
 
 
 def make_agent(config: Any, environment: Environment) -> Agent:
@@ -82,7 +84,7 @@ def engine(given: Given, mesh: jax.sharding.Mesh) -> Engine:
         return evaluation.evaluate(parts(given, config), member, time, _TOGETHER)
 
     def diagnose(config: Any, member: Any, time: jax.Array) -> Any:
-        return diagnostics.diagnose(parts(given, config), member, time)
+        return measuring.diagnose(parts(given, config), member, time)
 
     def warm_up(config: Any, member: Any, time: jax.Array, iterations: Any) -> Any:
         return loop.warm_up(parts(given, config), member, time, iterations)

@@ -11,7 +11,7 @@ from rl_grads.agents.agent import Agent, evaluated
 from rl_grads.envs.chain_answers import target_model
 from rl_grads.envs.environment import Environment
 from rl_grads.long import Long
-from rl_grads.training.loop import MemberState, Parts
+from rl_grads.training.member import MemberState, Parts
 
 # Folded into a member's key; no iteration has this number.
 _EVALUATION = 0xFFFFFFFF

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from rl_grads.envs.moments import Statistics
 from rl_grads.replay import buffer
-from rl_grads.training.loop import MemberState, Parts
+from rl_grads.training.member import MemberState, Parts
 
 
 def restart(

@@ -15,8 +15,9 @@ import numpy as np
 
 from rl_grads import prng
 from rl_grads.agents.agent import evaluated
-from rl_grads.training import compilation, devices, diagnostics, maybe
+from rl_grads.training import compilation, devices, maybe
 from rl_grads.training.checks.door import check
+from rl_grads.training.diagnostics import measuring
 from rl_grads.training.engine import Engine, Given, engine
 from rl_grads.training.population import Member, stack
 from rl_grads.training.result import Result, Timing
@@ -307,7 +308,7 @@ def _row(plan: Plan, snapshot: Snapshot, stop: Stop, metrics: dict[str, Any]) ->
     members, end = snapshot.members, stop.iteration * plan.config.training.num_steps
     if stop.evaluate or _all_done(plan.config, metrics):
         metrics |= plan.engine.evaluate(plan.configs, members, end)
-    if diagnostics.is_on(plan.config):
+    if measuring.is_on(plan.config):
         metrics |= plan.engine.diagnose(plan.configs, members, end)
     step = stop.iteration * steps_per_iteration(plan.config)
     return Row(step, _on_host(plan, metrics))

@@ -15,11 +15,11 @@ from rl_grads.config import (
     unit,
 )
 from rl_grads.envs.schema import Env
-from rl_grads.gradients.diagnostics_schema import Diagnostics
 from rl_grads.gradients.schema import Adam, Gradient
 from rl_grads.meta.schema import Meta
 from rl_grads.replay.schema import Replay
 from rl_grads.tracking.schema import Tracking
+from rl_grads.training.diagnostics.schema import Diagnostics
 
 LARGEST_SEED = 2**32 - 1  # A seed is a uint32 of the program.
 MOST_MEMBERS = 2**20  # Each one is a row of every file and line of a table.

@@ -12,12 +12,13 @@ from rl_grads.envs.chain import make as make_chain
 from rl_grads.gradients.schema import SGD
 from rl_grads.training import evaluation, loop
 from rl_grads.training.engine import make_agent
+from rl_grads.training.member import Parts
 
 
 def parts_of(name, network, discount):
     config = rg.Config(agent=Prediction(discount=discount), network=network)
     environment = make_chain(name)
-    return loop.Parts(make_agent(config, environment), environment, None, config)
+    return Parts(make_agent(config, environment), environment, None, config)
 
 
 def measured(measure, parts, params):

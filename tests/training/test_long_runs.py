@@ -19,6 +19,7 @@ from rl_grads.long import Long
 from rl_grads.training import loop
 from rl_grads.training import run as host
 from rl_grads.training.engine import Given, parts
+from rl_grads.training.member import Episodes, Stretch
 
 LIMIT = 2**31 - 1
 REWARD = "training/return"
@@ -75,7 +76,7 @@ def lasting(length):
 
 def test_the_return_of_an_episode_of_more_steps_than_float32_counts():
     made, member = begun(prediction(), lasting(4))
-    episodes = loop.Episodes(
+    episodes = Episodes(
         Long(jnp.full(1, 2.0**24), jnp.zeros(1)),
         jnp.full(1, 2**24, jnp.int32),
         jnp.int32(LIMIT - 2**26),
@@ -96,7 +97,7 @@ def test_the_means_of_a_stretch_of_a_billion_iterations():
         member.stretch.sums,
         is_leaf=lambda node: isinstance(node, Long),
     )
-    stretch = loop.Stretch(jnp.int32(so_far), planted)
+    stretch = Stretch(jnp.int32(so_far), planted)
     late, metrics = run(made, member._replace(stretch=stretch), 0, 1000)
     assert int(late.stretch.iterations) == so_far + 1000
     for name in ("loss/td_error_abs", "gradient/norm"):

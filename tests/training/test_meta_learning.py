@@ -14,7 +14,7 @@ from rl_grads.meta.estimate import Task
 from rl_grads.meta.inner import Problem
 from rl_grads.meta.schema import Meta
 from rl_grads.replay.schema import Replay
-from rl_grads.training import engine, loop, meta_learning, session
+from rl_grads.training import collecting, engine, learning, loop, meta_learning, session
 from rl_grads.training.checks.door import check
 from rl_grads.training.engine import Given
 
@@ -209,13 +209,15 @@ def test_the_outer_discount_is_held_fixed():
 
     def transition(experience, config):
         seen.append(config.agent.discount)
-        return loop.transition(experience, config)
+        return learning.transition(experience, config)
 
     configure = lambda real: meta_learning.configure(config, 0.0, real)  # noqa: E731
     the = meta_learning.Training(parts.agent, config, configure, transition)
     problem = meta_learning.make_problem(the)
-    keys = loop.iteration_keys(member.key, jnp.int32(0), config.training)
-    experience = jax.tree.map(lambda x: x[0], loop.collect(parts, member, keys)[1])
+    keys = collecting.iteration_keys(member.key, jnp.int32(0), config.training)
+    experience = jax.tree.map(
+        lambda x: x[0], collecting.collect(parts, member, keys)[1]
+    )
     problem.loss(member.agent, meta_learning.Batch(experience))
     assert seen == [0.25]
 

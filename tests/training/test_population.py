@@ -13,7 +13,7 @@ from rl_grads.agents.schema import Linear
 from rl_grads.config import ConfigError
 from rl_grads.long import Long
 from rl_grads.replay import buffer
-from rl_grads.training import compilation, devices, loop, population, run
+from rl_grads.training import collecting, compilation, devices, population, run
 from rl_grads.training.checks.door import check
 from rl_grads.training.engine import Given
 
@@ -139,7 +139,7 @@ def test_no_two_draws_have_a_key_in_common(ten):
 
     @jax.jit
     def keys(key, time):
-        return loop.iteration_keys(key, time, ten.config.training)
+        return collecting.iteration_keys(key, time, ten.config.training)
 
     times = jnp.arange(0, 40, 4)
     inside = jax.vmap(jax.vmap(keys, (None, 0)), (0, None))(start.key, times)

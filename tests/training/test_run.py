@@ -16,7 +16,7 @@ from rl_grads.config import ConfigError
 from rl_grads.envs.environment import Environment, Step
 from rl_grads.gradients.schema import SGD
 from rl_grads.replay.schema import Replay
-from rl_grads.training import loop, run
+from rl_grads.training import collecting, learning, loop, run
 from rl_grads.training.engine import Given, parts
 
 EMPTY = Given(None, None)
@@ -246,9 +246,9 @@ def one_step(terminated, truncated):
     config = walk({"training.num_envs": 2}, initial_weights=None)
     made = parts(Given(None, flagged(terminated, truncated)), config)
     member = loop.init(made, jax.random.key(0))
-    keys = loop.iteration_keys(member.key, jnp.int32(0), config.training)
-    _, new, finished = loop.collect(made, member, keys)
-    seen = loop.transition(jax.tree.map(lambda x: x[0], new), config)
+    keys = collecting.iteration_keys(member.key, jnp.int32(0), config.training)
+    _, new, finished = collecting.collect(made, member, keys)
+    seen = learning.transition(jax.tree.map(lambda x: x[0], new), config)
     return new, seen, finished
 
 

@@ -13,8 +13,9 @@ from rl_grads.config import ConfigError
 from rl_grads.envs.chain import make as make_chain
 from rl_grads.gradients.schema import SGD
 from rl_grads.replay.schema import Replay
-from rl_grads.training import loop
+from rl_grads.training import collecting, learning, loop
 from rl_grads.training.engine import make_agent
+from rl_grads.training.member import Parts
 
 pytestmark = pytest.mark.slow
 
@@ -41,14 +42,14 @@ def collected(td_gradient, env, steps):
     config = setting(td_gradient, env, **{"training.num_steps": steps})
     environment = make_chain(env)
     agent = make_agent(config, environment)
-    parts = loop.Parts(agent, environment, None, config)
+    parts = Parts(agent, environment, None, config)
 
     @jax.jit
     def run(key):
         member = loop.init(parts, key)
-        keys = loop.iteration_keys(member.key, jnp.int32(0), config.training)
-        _, experience, _ = loop.collect(parts, member, keys)
-        return experience, loop.transition(experience, config)
+        keys = collecting.iteration_keys(member.key, jnp.int32(0), config.training)
+        _, experience, _ = collecting.collect(parts, member, keys)
+        return experience, learning.transition(experience, config)
 
     return jax.tree.map(np.asarray, run(jax.random.key(0)))
 

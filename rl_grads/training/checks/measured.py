@@ -1,8 +1,8 @@
 """Whether what `diagnostics` asks for can be measured."""
 
 from rl_grads.envs.environment import Environment
-from rl_grads.training import health
 from rl_grads.training.checks.refusal import refuse
+from rl_grads.training.diagnostics import health
 from rl_grads.training.engine import Given, make_agent
 from rl_grads.training.schema import Config
 

@@ -7,7 +7,8 @@ import jax
 from rl_grads.config import ConfigError
 from rl_grads.envs.environment import Environment
 from rl_grads.replay import memory
-from rl_grads.training import devices, loop
+from rl_grads.training import devices
+from rl_grads.training.member import ring_size
 from rl_grads.training.schema import Config
 
 
@@ -46,7 +47,7 @@ def _observations(config: Config, environment: Environment) -> str:
 
 def _bytes(config: Config, environment: Environment) -> int:
     """What the memory of one member takes."""
-    size = loop.ring_size(config, environment)
+    size = ring_size(config, environment)
     if size is None:
         return 0
     frame = environment.observation

@@ -16,7 +16,8 @@ from rl_grads.meta.estimators import REFUSED, check_valid, from_settings
 from rl_grads.meta.inner import Batch
 from rl_grads.meta.reach import check_reach
 from rl_grads.replay import priorities
-from rl_grads.training import engine, loop, meta_learning
+from rl_grads.training import collecting, engine, learning, loop, meta_learning
+from rl_grads.training.member import MemberState, Parts
 
 
 def check(config: Any, given: engine.Given) -> None:
@@ -105,20 +106,20 @@ def _check_corrected(config: Any, names: Sequence[str]) -> None:
         _refuse("learn", "replay.exponent", expected)
 
 
-def _check_reach(parts: loop.Parts) -> None:
+def _check_reach(parts: Parts) -> None:
     """Refuse numbers that the outer loss does not depend on, by shapes alone."""
     config = parts.config
     zero = jnp.int32(0)
 
     def pose(key: jax.Array) -> Any:
         member = loop.init(parts, key)
-        keys = loop.iteration_keys(key, zero, config.training)
-        return member, loop.collect(parts, member, keys)[1]
+        keys = collecting.iteration_keys(key, zero, config.training)
+        return member, collecting.collect(parts, member, keys)[1]
 
     member, new = jax.eval_shape(pose, prng.key(0))
     configure = functools.partial(meta_learning.configure, config, 0.5)
     lead = (config.meta.steps, _batch_size(config))
-    the = meta_learning.Training(parts.agent, config, configure, loop.transition)
+    the = meta_learning.Training(parts.agent, config, configure, learning.transition)
     task = Task(
         eta=member.meta.real,
         state=member.agent,
@@ -136,7 +137,7 @@ def _batch_size(config: Any) -> int:
     return training.batch_size
 
 
-def _ratio(member: loop.MemberState, lead: tuple[int, ...]) -> Any:
+def _ratio(member: MemberState, lead: tuple[int, ...]) -> Any:
     """The shape of what a prioritised memory says of its draws; else None."""
     if member.memory is None or member.memory.priorities is None:
         return None

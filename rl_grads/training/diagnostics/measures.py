@@ -7,36 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from rl_grads.gradients.layers import layers
+
 # ----------------------------------------------------------------------------- layers
-
-
-def layers(tree: Any) -> dict[str, list[Any]]:
-    """The leaves of a tree of parameters by layer.
-
-    A layer is what stands side by side in the tree: the kernel and the bias of a module
-    are one. Leaves at the top are the layer `all`.
-
-    Args:
-        tree: Parameters, or anything of their structure; flax's `params` is left out of
-            the names.
-
-    Example:
-        >>> params = {"params": {"Dense_0": {"kernel": 1.0, "bias": 2.0}}}
-        >>> layers(params)
-        {'Dense_0': [2.0, 1.0]}
-        >>> layers({"w": 3.0})
-        {'all': [3.0]}
-    """
-    found: dict[str, list[Any]] = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        found.setdefault(layer(path), []).append(leaf)
-    return found
-
-
-def layer(path: tuple[Any, ...]) -> str:
-    """The name of the layer of a leaf with this key path, see `layers`."""
-    parts = [jax.tree_util.keystr((key,), simple=True) for key in path[:-1]]
-    return ".".join(parts[1:] if parts[:1] == ["params"] else parts) or "all"
 
 
 def layer_norms(gradient: Any) -> dict[str, jax.Array]:

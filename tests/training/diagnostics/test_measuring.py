@@ -15,7 +15,8 @@ from rl_grads.gradients.schema import SGD, Adam
 from rl_grads.replay import blocked_sums, buffer, priorities
 from rl_grads.replay.schema import Replay
 from rl_grads.td.transition import Signals
-from rl_grads.training import diagnostics, engine, loop, run
+from rl_grads.training import engine, learning, run
+from rl_grads.training.diagnostics import measuring
 from rl_grads.training.metrics import METRICS
 
 pytestmark = pytest.mark.slow
@@ -53,7 +54,7 @@ def member(value):
 
 def test_the_meter_measures_what_it_says():
     parts, state = member(config())
-    found = jax.jit(functools.partial(diagnostics.diagnose, parts))(state, 300)
+    found = jax.jit(functools.partial(measuring.diagnose, parts))(state, 300)
     each, scaled, signals, stored = definition(parts, state)
     own = priorities.td_error(signals, parts.config) ** 0.5
     for prefix, gradients in (("", each), ("preconditioned/", scaled)):
@@ -74,7 +75,7 @@ def definition(parts, state):
     key = jax.random.fold_in(jax.random.fold_in(state.key, 0xFFFFFFFE), 300)
     slots = buffer.draw_uniform(key, parts.size, 300, 50)
     experience = buffer.take(state.memory.ring, parts.size, slots)
-    batch = loop.transition(experience, parts.config)
+    batch = learning.transition(experience, parts.config)
     params = state.agent.params
 
     def one(example):
@@ -108,7 +109,7 @@ def by_definition(gradients, priority) -> float:
 
 def test_a_large_batch_is_in_between_uniform_and_gradient_norms():
     parts, state = member(config(**{"replay.large_batch": 5}))
-    found = jax.jit(functools.partial(diagnostics.diagnose, parts))(state, 300)
+    found = jax.jit(functools.partial(measuring.diagnose, parts))(state, 300)
     norm = found["sampling_variance/gradient_norm"]
     large = found["sampling_variance/large_batch"]
     np.testing.assert_allclose(large, 0.2 + 0.8 * norm, rtol=1e-5)
@@ -116,7 +117,7 @@ def test_a_large_batch_is_in_between_uniform_and_gradient_norms():
 
 def test_ranks_of_the_examples():
     signals = Signals(jnp.array([0.5, -3.0, 1.0]))
-    found = diagnostics._fresh(priorities.rank, signals, None)
+    found = measuring._fresh(priorities.rank, signals, None)
     np.testing.assert_allclose(found, [1 / 3, 1.0, 1 / 2], rtol=1e-6)
 
 

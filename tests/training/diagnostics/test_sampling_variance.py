@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rl_grads.envs import chain
-from rl_grads.gradients.sampling_variance import relative_variance, variance
+from rl_grads.training.diagnostics.sampling_variance import relative_variance, variance
 
 # Trace of the variance of the one-sample TD(0) update at the TD fixed point.
 WALKS = {

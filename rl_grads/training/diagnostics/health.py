@@ -12,10 +12,11 @@ import jax.numpy as jnp
 
 from rl_grads.autodiff.per_example import gradient_statistics
 from rl_grads.config import ConfigError
-from rl_grads.gradients import measures
 from rl_grads.replay import memory
 from rl_grads.td.transition import Transition
-from rl_grads.training.loop import MemberState, Parts, transition
+from rl_grads.training.diagnostics import measures
+from rl_grads.training.learning import transition
+from rl_grads.training.member import MemberState, Parts
 
 Metrics = dict[str, jax.Array]
 
@@ -53,7 +54,7 @@ def asked(settings: Any) -> tuple[str, ...]:
     """The measurements that section `diagnostics` asks for.
 
     Example:
-        >>> from rl_grads.gradients.diagnostics_schema import Diagnostics
+        >>> from rl_grads.training.diagnostics.schema import Diagnostics
         >>> asked(Diagnostics(interference=True, rank_threshold=0.0))
         ('interference', 'rank_threshold')
     """

@@ -10,14 +10,17 @@ from rl_grads import config as configs
 from rl_grads.agents.agent import AgentState
 from rl_grads.autodiff.last_layer import last_layer
 from rl_grads.gradients import optimizers
-from rl_grads.gradients.sampling_variance import relative_variance
 from rl_grads.replay import blocked_sums, buffer, priorities
 from rl_grads.replay.memory import Memory
 from rl_grads.replay.priorities import Priority
 from rl_grads.td.transition import Signals, Transition
-from rl_grads.training import health, maybe
-from rl_grads.training.loop import MemberState, Parts, progress, transition
+from rl_grads.training import maybe
+from rl_grads.training.diagnostics import health
+from rl_grads.training.diagnostics.sampling_variance import relative_variance
+from rl_grads.training.learning import transition
+from rl_grads.training.loop import progress
 from rl_grads.training.maybe import Maybe
+from rl_grads.training.member import MemberState, Parts
 
 # Folded into a member's key; no iteration has this number.
 _DIAGNOSTICS = 0xFFFFFFFE

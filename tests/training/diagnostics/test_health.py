@@ -12,11 +12,13 @@ import rl_grads as rg
 from rl_grads.agents.agent import AgentState
 from rl_grads.agents.schema import MLP, Linear, Prediction
 from rl_grads.config import ConfigError
-from rl_grads.gradients.diagnostics_schema import Diagnostics
 from rl_grads.gradients.schema import SGD
 from rl_grads.replay.schema import Replay
 from rl_grads.td.transition import Transition
-from rl_grads.training import engine, health, loop, run
+from rl_grads.training import engine, run
+from rl_grads.training.diagnostics import health
+from rl_grads.training.diagnostics.schema import Diagnostics
+from rl_grads.training.member import MemberState, Parts
 from rl_grads.training.metrics import METRICS
 
 pytestmark = pytest.mark.slow
@@ -65,9 +67,9 @@ def measured(network, params, batch, slots=None, **diagnostics):
     """`health.measure` of an agent with these parameters, on this batch."""
     value = rg.replace(config(), {"diagnostics": Diagnostics(**diagnostics)})
     agent = rg.agents.prediction(network=network)
-    parts = loop.Parts(agent, None, None, value)
+    parts = Parts(agent, None, None, value)
     state = AgentState(params, None, None, (), jnp.int32(0), jax.random.key(0))
-    member = loop.MemberState(state, *[None] * 6)
+    member = MemberState(state, *[None] * 6)
     slots = jnp.arange(len(batch.r_t)) if slots is None else slots
 
     def loss(params, one):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from rl_grads.autodiff.per_example import gradient_statistics
-from rl_grads.gradients import measures
+from rl_grads.gradients.layers import layers
+from rl_grads.training.diagnostics import measures
 
 RELU = jnp.array([[0.0, 3.0, 0.02, -4.0], [0.0, 1.0, 0.02, 0.0]])
 
@@ -19,7 +20,7 @@ def test_layers_are_what_stands_side_by_side():
         "Conv_0": 5.0,
         "dense.Dense_0": 5.0,
     }
-    assert measures.layers({"w": 1.0, "deeper": {"b": 2.0}}) == {
+    assert layers({"w": 1.0, "deeper": {"b": 2.0}}) == {
         "all": [1.0],
         "deeper": [2.0],
     }
