@@ -10,7 +10,7 @@ import optax
 from rl_grads.config import as_pytree
 from rl_grads.gradients import optimizers, per_example_clip, receipts
 from rl_grads.gradients.clips import clipped_network
-from rl_grads.gradients.estimators import Estimator
+from rl_grads.gradients.estimators import About, Estimator
 from rl_grads.td.losses import Loss
 from rl_grads.td.transition import Signals, Transition
 
@@ -141,14 +141,15 @@ def gradient_step(
     ) -> tuple[AgentState, Update]:
         target = state.target_params
         bootstrap_params = state.params if target is None else target
-        given = (loss, state.params, bootstrap_params, batch, weights, config)
+        about = About(loss, state.params, bootstrap_params, batch, weights, config)
+        key = jax.random.fold_in(state.key, state.updates)
         gradient, signals, estimator_state = estimator.update(
-            state.estimator, jax.random.fold_in(state.key, state.updates), *given
+            state.estimator, key, about
         )
         state = state._replace(estimator=estimator_state)
         new = apply_gradient(state, gradient, config)
         found = metrics(signals, optax.tree.norm(gradient))
-        clips = receipts.of_graph(*given) | receipts.of_update(new.optimizer)
+        clips = receipts.of_graph(about) | receipts.of_update(new.optimizer)
         clips |= per_example_clip.metrics(estimator_state)
         return new, Update(signals, found | clips)
 

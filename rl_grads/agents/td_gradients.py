@@ -21,7 +21,7 @@ from rl_grads.agents.agent import (
     init_state,
 )
 from rl_grads.config import schema_name
-from rl_grads.gradients.estimators import Estimator, weighted_losses
+from rl_grads.gradients.estimators import About, Estimator, weighted_losses
 from rl_grads.gradients.per_example_clip import default
 from rl_grads.register import ACTION_VALUES, STATE_VALUE, Declaration, Need
 from rl_grads.td import directions, losses
@@ -215,23 +215,19 @@ def gradient_td(
         return Secondary(zeros, _optimizer(config).init(zeros))
 
     def update(
-        state: Secondary,
-        key: jax.Array,
-        loss: losses.Loss,
-        params: Any,
-        bootstrap_params: Any,
-        batch: Transition,
-        weights: jax.Array | None,
-        config: Any,
+        state: Secondary, key: jax.Array, about: About
     ) -> tuple[Any, Any, Secondary]:
-        def signals(params: Any, bootstrap_params: Any) -> Any:
-            one = jax.vmap(loss, in_axes=(None, None, 0, None))
-            return one(params, bootstrap_params, batch, config)[1]
+        config, rho = about.config, about.batch.rho
 
-        errors = _linearised(signals, params, bootstrap_params, state.weights)
-        share = (1.0 if weights is None else weights) / len(batch.rho)
-        direction = _direction(errors, rule, batch.rho, share)
-        error = directions.secondary_error(errors.td_error, errors.predicted, batch.rho)
+        def signals(params: Any, bootstrap_params: Any) -> Any:
+            one = jax.vmap(about.loss, in_axes=(None, None, 0, None))
+            return one(params, bootstrap_params, about.batch, config)[1]
+
+        at = (about.params, about.bootstrap_params)
+        errors = _linearised(signals, *at, state.weights)
+        share = (1.0 if about.weights is None else about.weights) / len(rho)
+        direction = _direction(errors, rule, rho, share)
+        error = directions.secondary_error(errors.td_error, errors.predicted, rho)
         slope = errors.pull(share * error)[0]
         if regularised:
             strength = config.agent.secondary.regulariser
@@ -323,8 +319,8 @@ def semi_full_cosine(
     """
 
     def total(params: Any, bootstrap_params: Any) -> jax.Array:
-        given = (loss, params, bootstrap_params, batch, weights, config)
-        return jnp.sum(weighted_losses(*given)[0])
+        about = About(loss, params, bootstrap_params, batch, weights, config)
+        return jnp.sum(weighted_losses(about)[0])
 
     target = state.params if state.target_params is None else state.target_params
     semi, rest = jax.grad(total, (0, 1))(state.params, target)

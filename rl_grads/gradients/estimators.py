@@ -1,10 +1,9 @@
 """Gradient estimators: the one seam between a loss and an optimizer.
 
     init(params) -> state
-    update(state, key, loss, params, bootstrap_params, batch, weights, config)
-        -> (gradient, signals, state)
+    update(state, key, about) -> (gradient, signals, state)
 
-`loss` is written for ONE transition. Signals are per example, `[B]`.
+What an update is about is one record, `About`. Signals are per example, `[B]`.
 """
 
 import dataclasses
@@ -17,17 +16,41 @@ import jax.numpy as jnp
 from rl_grads.autodiff.mixed_mode import mixed_mode_grad
 from rl_grads.autodiff.per_example import gradient_with_norms
 
+Params = Any  # A pytree of arrays.
+Loss = Callable[[Params, Params, Any, Any], tuple[jax.Array, Any]]
+
+
+class About(NamedTuple):
+    """What the gradient of an update is about.
+
+    Attributes:
+        loss: `loss(params, bootstrap_params, transition, config) -> (scalar, signals)`,
+            of ONE transition.
+        params: The derivative is taken in them.
+        bootstrap_params: Parameters of the bootstrap.
+        batch: Transitions `[B, ...]`.
+        weights: `[B]`, at least 0; None for equal weights.
+        config: The whole config.
+    """
+
+    loss: Loss
+    params: Params
+    bootstrap_params: Params
+    batch: Any
+    weights: jax.Array | None = None
+    config: Any = None
+
 
 class Estimator(NamedTuple):
     """A gradient estimator, a record of pure functions.
 
     Attributes:
         init: `init(params) -> state`.
-        update: See the module.
+        update: `update(state, key, about) -> (gradient, signals, state)`.
     """
 
-    init: Callable[[Any], Any]
-    update: Callable[..., tuple[Any, Any, Any]]
+    init: Callable[[Params], Any]
+    update: Callable[[Any, jax.Array, About], tuple[Params, Any, Any]]
 
 
 def mean_gradient(grad: Callable[..., Any] = mixed_mode_grad) -> Estimator:
@@ -42,39 +65,29 @@ def mean_gradient(grad: Callable[..., Any] = mixed_mode_grad) -> Estimator:
     Example:
         >>> def loss(params, bootstrap_params, x, config):
         ...     return 0.5 * (x - params) ** 2, x - params
-        >>> batch = jnp.array([1.0, 5.0])
-        >>> gradient, signals, _ = mean_gradient().update(
-        ...     (), jax.random.key(0), loss, 1.0, 1.0, batch, None, None
-        ... )
+        >>> about = About(loss, 1.0, 1.0, batch=jnp.array([1.0, 5.0]))
+        >>> key = jax.random.key(0)
+        >>> gradient, signals, _ = mean_gradient().update((), key, about)
         >>> float(gradient), signals.tolist()
         (-2.0, [0.0, 4.0])
     """
 
-    def update(
-        state: Any,
-        key: jax.Array,
-        loss: Callable[..., Any],
-        params: Any,
-        bootstrap_params: Any,
-        batch: Any,
-        weights: jax.Array | None,
-        config: Any,
-    ) -> tuple[Any, Any, Any]:
+    def update(state: Any, key: jax.Array, about: About) -> tuple[Params, Any, Any]:
+        loss, *pair, batch, weights, config = about
+
         def total_loss(
             both: Any, rest: Any, batch: Any, weights: Any, config: Any
         ) -> tuple[jax.Array, Any]:
             params, bootstrap_params = (*both, *rest)
-            losses, signals = weighted_losses(
-                loss, params, bootstrap_params, batch, weights, config
-            )
+            given = About(loss, params, bootstrap_params, batch, weights, config)
+            losses, signals = weighted_losses(given)
             return jnp.sum(losses), signals
 
         # The sum, not the mean, so that clips inside the graph see whole examples. Such
         # a clip cuts whatever comes back through it, also a derivative from outside,
         # unless its backward pass is spent in here: then the derivative in the
         # bootstrap is taken too, and dropped.
-        pair = (params, bootstrap_params)
-        both, rest = (pair, ()) if has_clip(config) else (pair[:1], pair[1:])
+        both, rest = (pair, []) if has_clip(config) else (pair[:1], pair[1:])
         totals, signals = grad(total_loss, has_aux=True)(
             both, rest, batch, weights, config
         )
@@ -85,30 +98,24 @@ def mean_gradient(grad: Callable[..., Any] = mixed_mode_grad) -> Estimator:
     return Estimator(lambda params: (), update)
 
 
-def weighted_losses(
-    loss: Callable[..., Any],
-    params: Any,
-    bootstrap_params: Any,
-    batch: Any,
-    weights: jax.Array | None,
-    config: Any,
-) -> tuple[jax.Array, Any]:
+def weighted_losses(about: About) -> tuple[jax.Array, Any]:
     """The loss of every example times its weight, `[B]`, and the signals.
 
     A weight multiplies what a clip inside the graph leaves of an example's gradient, so
     it scales the thresholds as well.
 
     Args:
-        loss: `loss(params, bootstrap_params, transition, config)`, of ONE transition.
-        params: Parameters.
-        bootstrap_params: Parameters of the bootstrap.
-        batch: Transitions `[B, ...]`.
-        weights: `[B]`, at least 0; or None for equal weights.
-        config: The whole config; with weights, its `gradient.clip` is read.
+        about: The loss and the batch; with weights, `gradient.clip` of its config is
+            read.
 
     Example:
-        >>> weighted_losses(loss, params, params, batch, None, config)  # doctest: +SKIP
+        >>> def loss(params, bootstrap_params, x, config):
+        ...     return 0.5 * (x - params) ** 2, x - params
+        >>> about = About(loss, 1.0, 1.0, jnp.array([1.0, 5.0]), jnp.array([1.0, 0.5]))
+        >>> weighted_losses(about)[0].tolist()
+        [0.0, 4.0]
     """
+    loss, params, bootstrap_params, batch, weights, config = about
     if weights is None:
         return jax.vmap(lambda one: loss(params, bootstrap_params, one, config))(batch)
 
@@ -157,26 +164,18 @@ def gradient_norms() -> Estimator:
         >>> from rl_grads.td.transition import Signals
         >>> def loss(params, bootstrap_params, x, config):
         ...     return 0.5 * (x - params) ** 2, Signals(x - params)
-        >>> batch = jnp.array([1.0, 5.0])
-        >>> gradient, signals, _ = gradient_norms().update(
-        ...     (), jax.random.key(0), loss, 1.0, 1.0, batch, None, None
-        ... )
+        >>> about = About(loss, 1.0, 1.0, batch=jnp.array([1.0, 5.0]))
+        >>> key = jax.random.key(0)
+        >>> gradient, signals, _ = gradient_norms().update((), key, about)
         >>> float(gradient), signals.gradient_norm.tolist()
         (-2.0, [0.0, 4.0])
     """
 
-    def update(
-        state: Any,
-        key: jax.Array,
-        loss: Callable[..., Any],
-        params: Any,
-        bootstrap_params: Any,
-        batch: Any,
-        weights: jax.Array | None,
-        config: Any,
-    ) -> tuple[Any, Any, Any]:
-        one = gradient_with_norms(loss, in_axes=(None, None, 0, None), has_aux=True)
-        (total, norms), signals = one(params, weights, bootstrap_params, batch, config)
+    def update(state: Any, key: jax.Array, about: About) -> tuple[Params, Any, Any]:
+        axes = (None, None, 0, None)
+        one = gradient_with_norms(about.loss, in_axes=axes, has_aux=True)
+        rest = (about.bootstrap_params, about.batch, about.config)
+        (total, norms), signals = one(about.params, about.weights, *rest)
         signals = signals._replace(gradient_norm=norms)
         return mean_of_finite(total, norms), signals, state
 

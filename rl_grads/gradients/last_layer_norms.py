@@ -7,7 +7,7 @@ import jax
 
 from rl_grads.autodiff.last_layer import last_layer
 from rl_grads.autodiff.per_example import per_example_norms
-from rl_grads.gradients.estimators import Estimator
+from rl_grads.gradients.estimators import About, Estimator, Params
 
 
 def last_layer_norms(inner: Estimator, apply: Callable[..., Any]) -> Estimator:
@@ -27,30 +27,21 @@ def last_layer_norms(inner: Estimator, apply: Callable[..., Any]) -> Estimator:
         >>> estimator = last_layer_norms(mean_gradient(), nn.Dense(2).apply)
     """
 
-    def update(
-        state: Any,
-        key: jax.Array,
-        loss: Callable[..., Any],
-        params: Any,
-        bootstrap_params: Any,
-        batch: Any,
-        weights: jax.Array | None,
-        config: Any,
-    ) -> tuple[Any, Any, Any]:
-        given = (loss, params, bootstrap_params, batch, weights, config)
-        gradient, signals, state = inner.update(state, key, *given)
-        leaves, structure = jax.tree.flatten(params)
-        is_last = jax.tree.leaves(last_layer(apply, params, batch.s_tm1[0]))
+    def update(state: Any, key: jax.Array, about: About) -> tuple[Params, Any, Any]:
+        gradient, signals, state = inner.update(state, key, about)
+        leaves, structure = jax.tree.flatten(about.params)
+        is_last = jax.tree.leaves(last_layer(apply, about.params, about.batch.s_tm1[0]))
 
         def of_last(last: list[Any], example: Any) -> jax.Array:
             own = iter(last)
             parts = zip(leaves, is_last, strict=True)
             merged = [next(own) if here else leaf for leaf, here in parts]
             whole = jax.tree.unflatten(structure, merged)
-            return loss(whole, bootstrap_params, example, config)[0]
+            rest = (about.bootstrap_params, example, about.config)
+            return about.loss(whole, *rest)[0]
 
         last = [x for x, here in zip(leaves, is_last, strict=True) if here]
-        norms = per_example_norms(of_last)(last, batch)
+        norms = per_example_norms(of_last)(last, about.batch)
         extra = {**signals.extra, "gradient_norm_last_layer": norms}
         return gradient, signals._replace(extra=extra), state
 

@@ -1,6 +1,5 @@
 """An estimator that clips the gradient of every example by itself."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +8,13 @@ import optax
 
 from rl_grads.autodiff.per_example import clip_factor, reweighted_gradients
 from rl_grads.gradients import quantiles, receipts
-from rl_grads.gradients.estimators import Estimator, mean_gradient, mean_of_finite
+from rl_grads.gradients.estimators import (
+    About,
+    Estimator,
+    Params,
+    mean_gradient,
+    mean_of_finite,
+)
 from rl_grads.gradients.receipts import Receipt
 
 
@@ -67,33 +72,27 @@ def per_example_clip() -> Estimator:
         >>> clip = SimpleNamespace(max_norm=2.0, quantile=None)
         >>> config = SimpleNamespace(gradient=SimpleNamespace(per_example=clip))
         >>> estimator, batch = per_example_clip(), jnp.array([0.5, 5.0])
-        >>> given = (loss, 1.0, 1.0, batch, None, config)
+        >>> about = About(loss, 1.0, 1.0, batch, None, config)
         >>> state = estimator.init(1.0)
-        >>> gradient, _, state = estimator.update(state, jax.random.key(0), *given)
+        >>> gradient, _, state = estimator.update(state, jax.random.key(0), about)
         >>> float(gradient), float(state.receipt.fraction)
         (-0.75, 0.5)
     """
 
     def update(
-        state: ClipState,
-        key: jax.Array,
-        loss: Callable[..., Any],
-        params: Any,
-        bootstrap_params: Any,
-        batch: Any,
-        weights: jax.Array | None,
-        config: Any,
-    ) -> tuple[Any, Any, ClipState]:
-        clip = config.gradient.per_example
+        state: ClipState, key: jax.Array, about: About
+    ) -> tuple[Params, Any, ClipState]:
+        clip, weights = about.config.gradient.per_example, about.weights
 
         def weigh(norms: jax.Array) -> _Sums:
             factor = clip_factor(norms, _limit(clip, quantiles.add(state.norms, norms)))
             return _Sums(factor if weights is None else weights * factor, weights)
 
         one = reweighted_gradients(
-            loss, weigh, in_axes=(None, None, 0, None), has_aux=True
+            about.loss, weigh, in_axes=(None, None, 0, None), has_aux=True
         )
-        (sums, norms), signals = one(params, bootstrap_params, batch, config)
+        rest = (about.bootstrap_params, about.batch, about.config)
+        (sums, norms), signals = one(about.params, *rest)
         seen = quantiles.add(state.norms, norms)
         means = _Sums(*(mean_of_finite(total, norms) for total in sums))
         after = _report(means, norms, _limit(clip, seen), seen)

@@ -16,7 +16,7 @@ import optax
 from jax.custom_derivatives import SymbolicZero
 
 from rl_grads.autodiff.clip import clip_gradient
-from rl_grads.gradients.estimators import has_clip, weighted_losses
+from rl_grads.gradients.estimators import About, Params, has_clip, weighted_losses
 
 
 class Receipt(NamedTuple):
@@ -172,14 +172,7 @@ def of_update(optimizer_state: Any) -> dict[str, jax.Array]:
 # --------------------------------------------------------------- clips inside the graph
 
 
-def of_graph(
-    loss: Callable[..., Any],
-    params: Any,
-    bootstrap_params: Any,
-    batch: Any,
-    weights: jax.Array | None,
-    config: Any,
-) -> dict[str, jax.Array]:
+def of_graph(about: About) -> dict[str, jax.Array]:
     """The metrics of the clip inside the graph: means over examples and places.
 
     What it clips is a derivative of one example's loss, here times its weight, which
@@ -188,26 +181,19 @@ def of_graph(
     own, the compiler computes once.
 
     Args:
-        loss: `loss(params, bootstrap_params, transition, config)`, of ONE transition,
-            which clips by `clip_of` and `clip_here` as `config.gradient.clip` says.
-        params: The derivative is taken in them alone.
-        bootstrap_params: Parameters of the bootstrap.
-        batch: Transitions `[B, ...]`.
-        weights: `[B]`, or None for equal weights.
-        config: The whole config; without a clip inside the graph there are no metrics.
+        about: Its loss clips by `clip_of` and `clip_here` as `gradient.clip` of its
+            config says; without a clip inside the graph there are no metrics.
     """
-    if not has_clip(config):
+    if not has_clip(about.config):
         return {}
-    fixed = (params, bootstrap_params, batch, weights, config)
-    params, bootstrap_params, batch, weights, config = jax.lax.stop_gradient(fixed)
+    fixed = About(about.loss, *jax.lax.stop_gradient(about[1:]))
 
-    def total(params: Any, note: jax.Array) -> jax.Array:
-        noted = _with_note(config, note)
-        given = (loss, params, bootstrap_params, batch, weights, noted)
-        return jnp.sum(weighted_losses(*given)[0])
+    def total(params: Params, note: jax.Array) -> jax.Array:
+        noted = fixed._replace(params=params, config=_with_note(fixed.config, note))
+        return jnp.sum(weighted_losses(noted)[0])
 
     # Also in `params`, so that `clip_of` can tell them from constants.
-    _, note = jax.grad(total, (0, 1))(params, jnp.zeros(5))
+    _, note = jax.grad(total, (0, 1))(fixed.params, jnp.zeros(5))
     count, *sums = note
     means = (x / jnp.maximum(count, 1) for x in sums)
     return metrics("graph", Receipt(*means))

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from rl_grads.autodiff.per_example import per_example_norms
-from rl_grads.gradients.estimators import Estimator
+from rl_grads.gradients.estimators import About, Estimator, Params
 
 
 def resampled(inner: Estimator, choose: Callable[..., Any]) -> Estimator:
@@ -26,29 +26,20 @@ def resampled(inner: Estimator, choose: Callable[..., Any]) -> Estimator:
         >>> estimator = resampled(mean_gradient(), choose)
     """
 
-    def update(
-        state: Any,
-        key: jax.Array,
-        loss: Callable[..., Any],
-        params: Any,
-        bootstrap_params: Any,
-        batch: Any,
-        weights: jax.Array | None,
-        config: Any,
-    ) -> tuple[Any, Any, Any]:
-        def one(params: Any, example: Any) -> tuple[jax.Array, Any]:
-            return loss(params, bootstrap_params, example, config)
+    def update(state: Any, key: jax.Array, about: About) -> tuple[Params, Any, Any]:
+        def one(params: Params, example: Any) -> tuple[jax.Array, Any]:
+            return about.loss(params, about.bootstrap_params, example, about.config)
 
         key_choose, key = jax.random.split(key)
-        norms, signals = per_example_norms(one, has_aux=True)(params, batch)
+        norms, signals = per_example_norms(one, has_aux=True)(about.params, about.batch)
         signals = jax.lax.stop_gradient(signals._replace(gradient_norm=norms))
-        chosen = choose(key_choose, signals, config)
-        part = jax.tree.map(lambda leaf: leaf[chosen.places], batch)
-        own = 1.0 if weights is None else weights[chosen.places]
-        weights = own * chosen.weights
-        gradient, signals, state = inner.update(
-            state, key, loss, params, bootstrap_params, part, weights, config
+        chosen = choose(key_choose, signals, about.config)
+        own = 1.0 if about.weights is None else about.weights[chosen.places]
+        part = about._replace(
+            batch=jax.tree.map(lambda leaf: leaf[chosen.places], about.batch),
+            weights=own * chosen.weights,
         )
+        gradient, signals, state = inner.update(state, key, part)
         return gradient, signals._replace(gradient_norm=norms[chosen.places]), state
 
     return Estimator(inner.init, update)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from rl_grads import config as configs
 from rl_grads.agents.agent import Agent
-from rl_grads.gradients.estimators import weighted_losses
+from rl_grads.gradients.estimators import About, weighted_losses
 from rl_grads.meta import online
 from rl_grads.meta.estimate import Task
 from rl_grads.meta.estimators import from_settings
@@ -74,7 +74,7 @@ def make_problem(the: Training) -> Problem:
         bootstrap = jax.lax.stop_gradient(bootstrap)
         seen = _with_action(the.agent, state, data.transitions, outer)
         given = (the.agent.loss, state.params, bootstrap, seen, data.weights, outer)
-        return jnp.mean(weighted_losses(*given)[0])
+        return jnp.mean(weighted_losses(About(*given))[0])
 
     weigh = weigher(the.agent, given.meta.sampling)
     made = problem(the.agent.update, outer_loss, the.configure, the.transition, weigh)

@@ -152,9 +152,9 @@ def test_the_norm_is_that_before_the_clip():
 def test_an_estimator_gets_a_new_key_at_each_update():
     keys = []
 
-    def update(state, key, loss, params, bootstrap_params, *rest):
+    def update(state, key, about):
         keys.append(jax.random.key_data(key).tolist())
-        return mean.update(state, key, loss, params, bootstrap_params, *rest)
+        return mean.update(state, key, about)
 
     mean, config = mean_gradient(), setting()
     agent = agents.prediction(network=ONE, estimator=Estimator(mean.init, update))

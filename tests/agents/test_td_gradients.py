@@ -17,7 +17,7 @@ from rl_grads.agents.schema import (
     Target,
 )
 from rl_grads.config import ConfigError
-from rl_grads.gradients.estimators import mean_gradient
+from rl_grads.gradients.estimators import About, mean_gradient
 from rl_grads.gradients.schema import SGD, Adam
 from rl_grads.td import directions, losses
 from rl_grads.td.transition import Transition
@@ -273,9 +273,8 @@ def test_gradient_td_descends_the_projected_error_of_a_curved_network(rule, on_p
             error = jax.grad(half_projected_error, has_aux=True)
             slope, best = error(flat, unravel, steps)
             state = estimator.init(params)._replace(weights=unravel(best))
-            direction, _, _ = estimator.update(
-                state, KEY, loss, params, params, steps, None, setting()
-            )
+            about = About(loss, params, params, steps, None, setting())
+            direction, _, _ = estimator.update(state, KEY, about)
             return slope, ravel_pytree(direction)[0]
 
         slope, direction = both(params)

@@ -13,7 +13,7 @@ from rl_grads.agents.networks import Network
 from rl_grads.agents.schema import MLP, Convolution, Linear, QLearning
 from rl_grads.config import ConfigError, canonical, replace
 from rl_grads.gradients.clips import check_site, clipped_network
-from rl_grads.gradients.estimators import mean_gradient
+from rl_grads.gradients.estimators import About, mean_gradient
 from rl_grads.gradients.schema import Gradient, GraphClip
 from rl_grads.td import Transition, losses
 from rl_grads.training.schema import Config
@@ -34,9 +34,13 @@ def batch(rewards, obs=None):
 def gradient(network, params, examples, clip):
     config = Config(agent=QLearning(), gradient=Gradient(clip=clip))
     loss = clipped_loss(losses.q_learning, network)
-    estimate = jax.jit(mean_gradient().update, static_argnums=2)
-    key = jax.random.key(0)
-    return estimate((), key, loss, params, params, examples, None, config)[0]
+
+    @jax.jit
+    def estimate(params):
+        about = About(loss, params, params, examples, None, config)
+        return mean_gradient().update((), jax.random.key(0), about)[0]
+
+    return estimate(params)
 
 
 @pytest.mark.parametrize("clip", [GraphClip(max_abs=1.0), GraphClip(max_norm=1.0)])

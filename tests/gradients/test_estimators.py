@@ -8,7 +8,7 @@ import pytest
 from rl_grads.agents import networks
 from rl_grads.agents.schema import MLP
 from rl_grads.gradients.clips import clipped_network
-from rl_grads.gradients.estimators import gradient_norms, mean_gradient
+from rl_grads.gradients.estimators import About, gradient_norms, mean_gradient
 from rl_grads.gradients.schema import Gradient, GraphClip
 from rl_grads.td import losses
 from rl_grads.td.transition import Transition
@@ -41,8 +41,8 @@ def estimate(params, bootstrap, batch=BATCH, weights=None, loss=None):
     loss = loss or losses.td(Linear)
     estimator = mean_gradient()
     state = estimator.init(params)
-    given = (loss, params, bootstrap, batch, weights, Config())
-    return estimator.update(state, KEY, *given)
+    about = About(loss, params, bootstrap, batch, weights, Config())
+    return estimator.update(state, KEY, about)
 
 
 def test_by_hand():
@@ -75,8 +75,8 @@ def test_weights_come_after_a_clip_inside_the_graph(estimator, limit):
 
     params, bootstrap = jnp.array([[1.0, 2.0]]), jnp.array([[4.0, 6.0]])
     weights = jnp.array([0.1, 0.0, 6.0])
-    given = (loss, params, bootstrap, BATCH, weights, config)
-    gradient, _, _ = estimator.update((), KEY, *given)
+    about = About(loss, params, bootstrap, BATCH, weights, config)
+    gradient, _, _ = estimator.update((), KEY, about)
     # delta = 3, -2, -1, clipped to 2, -2, -1: -(0.1 * 2 * (1, 0) - 6 * (1, 1)) / 3
     np.testing.assert_allclose(gradient, [[5.8 / 3, 2.0]], rtol=1e-6)
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rl_grads.gradients.estimators import gradient_norms, mean_gradient
+from rl_grads.gradients.estimators import About, gradient_norms, mean_gradient
 from rl_grads.td.transition import Signals
 
 pytestmark = pytest.mark.slow
@@ -28,8 +28,8 @@ CONFIG = {"target": 2.0}
 def estimate(estimator, weights=None, batch=BATCH):
     def update(params, batch):
         state = estimator.init(params)
-        given = (loss, params, 3.0, batch, weights, CONFIG)
-        return estimator.update(state, KEY, *given)
+        about = About(loss, params, 3.0, batch, weights, CONFIG)
+        return estimator.update(state, KEY, about)
 
     return jax.jit(update)(PARAMS, batch)
 
@@ -71,8 +71,8 @@ def test_a_batch_without_a_finite_example_does_not_pass_as_zero():
 
 def test_an_outer_derivative_sees_that_the_bootstrap_moves():
     def step(params, estimator):
-        given = (loss, params, params.sum(), BATCH, None, CONFIG)
-        gradient, _, _ = estimator.update((), KEY, *given)
+        about = About(loss, params, params.sum(), BATCH, None, CONFIG)
+        gradient, _, _ = estimator.update((), KEY, about)
         return jnp.sum(jnp.sin(params - 0.1 * gradient))
 
     slopes = [

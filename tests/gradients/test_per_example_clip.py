@@ -12,6 +12,7 @@ from rl_grads.agents.schema import Prediction, TDLambda
 from rl_grads.config import ConfigError
 from rl_grads.envs import make
 from rl_grads.gradients import per_example_clip as module
+from rl_grads.gradients.estimators import About
 from rl_grads.gradients.per_example_clip import per_example_clip
 from rl_grads.gradients.schema import Gradient, PerExampleClip
 from rl_grads.td.transition import Signals, Transition
@@ -38,8 +39,8 @@ def estimate(weights=None, batch=BATCH, state=None, **clip):
     estimator = per_example_clip()
 
     def update(state, batch):
-        given = (loss, PARAMS, PARAMS, batch, weights, config(**clip))
-        return estimator.update(state, KEY, *given)
+        about = About(loss, PARAMS, PARAMS, batch, weights, config(**clip))
+        return estimator.update(state, KEY, about)
 
     return jax.jit(update)(state or estimator.init(PARAMS), batch)
 
@@ -108,8 +109,8 @@ def test_outer_derivatives_see_both_limits():
     def outer(clip):
         estimator = per_example_clip()
         value = config(max_norm=clip[0], quantile=clip[1])
-        given = (loss, PARAMS, PARAMS, BATCH, None, value)
-        gradient, _, _ = estimator.update(estimator.init(PARAMS), KEY, *given)
+        about = About(loss, PARAMS, PARAMS, BATCH, None, value)
+        gradient, _, _ = estimator.update(estimator.init(PARAMS), KEY, about)
         return jnp.sum(gradient)
 
     # Only the third is clipped: d/dC of -C * (6 + 8) / 10 / 3.

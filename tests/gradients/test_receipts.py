@@ -11,6 +11,7 @@ from rl_grads.agents import networks
 from rl_grads.agents.agent import clipped_loss
 from rl_grads.agents.schema import MLP, Prediction, QLearning
 from rl_grads.gradients import optimizers, receipts
+from rl_grads.gradients.estimators import About
 from rl_grads.gradients.schema import SGD, Gradient, GraphClip, UpdateClip
 from rl_grads.td import losses
 from rl_grads.td.transition import Transition
@@ -178,7 +179,8 @@ def of_graph(clip, rewards, make=losses.q_learning, weights=None):
 
     @jax.jit
     def found(config):
-        return receipts.of_graph(loss, params, params, batch(rewards), weights, config)
+        about = About(loss, params, params, batch(rewards), weights, config)
+        return receipts.of_graph(about)
 
     return found(config)
 
@@ -216,7 +218,7 @@ def test_where_both_paths_are_differentiated_both_are_clipped():
     params = jnp.zeros((1, 1))
     semi = clipped_loss(losses.td, LINEAR)
     found = [
-        receipts.of_graph(loss, params, params, going_on, None, config)
+        receipts.of_graph(About(loss, params, params, going_on, None, config))
         for loss in (semi, losses.full(semi))
     ]
     # Slopes -3 and -0.5 in v(s_tm1); 1.5 and 0.25 in v(s_t).
@@ -236,7 +238,9 @@ def test_inside_the_network(site):
     network = networks.make(config, 1)
     params = network.init(KEY, jnp.ones(4))
     loss = clipped_loss(losses.td, network)
-    found = receipts.of_graph(loss, params, params, batch([2.0, 0.01], 4), None, config)
+    found = receipts.of_graph(
+        About(loss, params, params, batch([2.0, 0.01], 4), None, config)
+    )
     before, after = cotangents(network, params, batch([2.0, 0.01], 4), site)
     each = [receipts.compare(*pair) for pair in zip(before, after, strict=True)]
     expected = np.mean(np.array(each), axis=0)

@@ -10,7 +10,7 @@ import pytest
 
 from rl_grads.agents import networks
 from rl_grads.agents.schema import MLP
-from rl_grads.gradients.estimators import mean_gradient
+from rl_grads.gradients.estimators import About, mean_gradient
 from rl_grads.gradients.last_layer_norms import last_layer_norms
 from rl_grads.gradients.resampling import resampled
 from rl_grads.replay.large_batch import choose
@@ -47,9 +47,8 @@ def test_the_gradient_is_that_of_the_chosen():
         return Fixed(jnp.array([2, 0]), jnp.array([0.5, 2.0]))
 
     estimator = resampled(mean_gradient(), third_and_first)
-    gradient, signals, _ = estimator.update(
-        (), jax.random.key(0), loss, jnp.zeros(2), jnp.zeros(2), X, None, None
-    )
+    about = About(loss, jnp.zeros(2), jnp.zeros(2), X)
+    gradient, signals, _ = estimator.update((), jax.random.key(0), about)
     np.testing.assert_allclose(seen, [[5.0, 0.0, 10.0, 1.0]], rtol=1e-6)
     # -(0.5 * (6, 8) + 2 * (3, 4)) / 2
     np.testing.assert_allclose(gradient, [-4.5, -6.0], rtol=1e-6)
@@ -62,9 +61,8 @@ def test_weights_of_examples_stay_with_them():
         mean_gradient(), lambda *_: Fixed(jnp.array([3, 3]), jnp.array([1.0, 3.0]))
     )
     weights = jnp.array([0.0, 0.0, 0.0, 0.5])
-    gradient, _, _ = estimator.update(
-        (), jax.random.key(0), loss, jnp.zeros(2), jnp.zeros(2), X, weights, None
-    )
+    about = About(loss, jnp.zeros(2), jnp.zeros(2), X, weights)
+    gradient, _, _ = estimator.update((), jax.random.key(0), about)
     np.testing.assert_allclose(gradient, [0.0, -1.0], rtol=1e-6)  # 0.5 * (1 + 3) / 2
 
 
@@ -100,8 +98,8 @@ def test_large_batches_are_unbiased_with_less_variance():
     td_loss, many = losses.q_learning(network), batch()
 
     def estimate(estimator, key):
-        given = (td_loss, params, params, many, None, config)
-        return jax.flatten_util.ravel_pytree(estimator.update((), key, *given)[0])[0]
+        about = About(td_loss, params, params, many, None, config)
+        return jax.flatten_util.ravel_pytree(estimator.update((), key, about)[0])[0]
 
     def at_random(key, signals, config):
         places = jax.random.randint(key, (LARGE // 4,), 0, LARGE)
@@ -124,10 +122,10 @@ def test_the_last_layers_norm_is_the_error_times_its_input():
     network = networks.make(config, 2)
     params = network.init(jax.random.key(0), jnp.ones(3))
     many = batch()
-    given = (losses.q_learning(network), params, params, many, None, config)
-    plain = mean_gradient().update((), jax.random.key(0), *given)
+    about = About(losses.q_learning(network), params, params, many, None, config)
+    plain = mean_gradient().update((), jax.random.key(0), about)
     estimator = last_layer_norms(mean_gradient(), network.apply)
-    gradient, signals, _ = estimator.update((), jax.random.key(0), *given)
+    gradient, signals, _ = estimator.update((), jax.random.key(0), about)
     jax.tree.map(np.testing.assert_array_equal, gradient, plain[0])
     first = params["params"]["Dense_0"]
     read = jax.nn.relu(many.s_tm1 @ first["kernel"] + first["bias"])
