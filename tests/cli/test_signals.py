@@ -41,6 +41,11 @@ LONG = (
 )
 
 
+def hang_up_counts():
+    """Under `nohup` children ignore SIGHUP, and so does the command, as it should."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.fixture
 def start(tmp_path):
     """Start `rl-grads ARGUMENT ...` in the test's folder."""
@@ -58,6 +63,7 @@ def start(tmp_path):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=hang_up_counts,
         )
         processes.append(process)
         return process
