@@ -83,10 +83,10 @@ def declared(component: object) -> Declaration:
 
 _COMPONENTS: dict[str, dict[str, Any]] = {
     "agent": {
-        "q_learning": "rl_grads.agents.q_learning:from_config",
-        "prediction": "rl_grads.agents.prediction:from_config",
-        "td_lambda": "rl_grads.agents.td_lambda:from_config",
-        "n_step_td": "rl_grads.agents.n_step_td:from_config",
+        "q_learning": "rl_grads.agents.pages.q_learning:from_config",
+        "prediction": "rl_grads.agents.pages.prediction:from_config",
+        "td_lambda": "rl_grads.agents.pages.td_lambda:from_config",
+        "n_step_td": "rl_grads.agents.pages.n_step_td:from_config",
     },
     "loss": {
         "td": "rl_grads.td.losses:td",

@@ -229,13 +229,13 @@ def test_schemas_import_no_arrays(module: str) -> None:
         ("import jax.numpy as jnp", "jax.numpy"),
         ("def f():\n    from rl_grads.td import errors", "rl_grads.td.errors"),
         ("from rl_grads import envs", "rl_grads.envs"),
-        ("from . import networks", "rl_grads.agents.networks"),
-        ("from .schema import Q", "rl_grads.agents.schema.Q"),
-        ("from ..td import errors", "rl_grads.td.errors"),
+        ("from .. import networks", "rl_grads.agents.networks"),
+        ("from .rules import Q", "rl_grads.agents.pages.rules.Q"),
+        ("from ...td import errors", "rl_grads.td.errors"),
     ],
 )
 def test_imports_are_found(source: str, named: str) -> None:
-    assert imports(source, "rl_grads.agents.q_learning") == {named}
+    assert imports(source, "rl_grads.agents.pages.q_learning") == {named}
 
 
 def test_dots_in_a_package_start_at_the_package() -> None:
@@ -270,7 +270,7 @@ class A:
         ("rl_grads.replay.buffer", "rl_grads.envs.environment.Environment", True),
         ("rl_grads.gradients.mean", "rl_grads.autodiff.norms", False),
         ("rl_grads.gradients.mean", "rl_grads.agents.agent.Agent", True),
-        ("rl_grads.agents.q_learning", "rl_grads.envs", True),
+        ("rl_grads.agents.pages.q_learning", "rl_grads.envs", True),
         ("rl_grads.meta.inner", "rl_grads.training.loop", True),
         ("rl_grads.training.loop", "rl_grads.tracking.files", False),
         ("rl_grads.training.loop", "rl_grads.cli.main", True),
@@ -311,11 +311,11 @@ def test_the_circle_rule_can_fail() -> None:
 
 
 def test_the_sibling_rule_can_fail() -> None:
-    pages = {"rl_grads.agents.prediction", "rl_grads.agents.q_learning"}
-    names = {"rl_grads.agents.prediction.act", "rl_grads.agents.networks.mlp"}
-    wrong = {"rl_grads.agents.prediction.act"}
-    assert wrong_siblings("rl_grads.agents.q_learning", names, pages) == wrong
-    assert wrong_siblings("rl_grads.agents.prediction", names, pages) == set()
+    pages = {"rl_grads.agents.pages.prediction", "rl_grads.agents.pages.q_learning"}
+    names = {"rl_grads.agents.pages.prediction.act", "rl_grads.agents.networks.mlp"}
+    wrong = {"rl_grads.agents.pages.prediction.act"}
+    assert wrong_siblings("rl_grads.agents.pages.q_learning", names, pages) == wrong
+    assert wrong_siblings("rl_grads.agents.pages.prediction", names, pages) == set()
     assert wrong_siblings("rl_grads.agents", names, pages) == set()
     assert wrong_siblings("rl_grads.training.loop", names, pages) == set()
 

@@ -7,14 +7,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rl_grads.config import as_pytree
 from rl_grads.gradients import optimizers, per_example_clip, receipts
 from rl_grads.gradients.clips import clipped_network
 from rl_grads.gradients.estimators import About, Estimator
 from rl_grads.td.losses import Loss
 from rl_grads.td.transition import Signals, Transition
-
-as_pytree()  # So that a config can be an argument of a compiled update.
 
 
 class AgentState(NamedTuple):

@@ -1,8 +1,9 @@
 """Config classes: dataclasses that are JAX pytrees, and the names they go by."""
 
 import dataclasses
+import functools
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from rl_grads.config.declaring import Field, fields
@@ -32,12 +33,23 @@ def config(target: type | str, /) -> Any:
 
 def _collect(cls: type, name: str | None) -> type:
     made = dataclasses.dataclass(slots=True)(cls)
+    made.__init__ = _registering(made.__init__)
     _CLASSES.append(made)
     if name is not None:
         SCHEMAS[name] = made
-    if "jax" in sys.modules:
-        as_pytree()
     return made
+
+
+def _registering(init: Callable[..., None]) -> Callable[..., None]:
+    """`__init__` that also sees to it that JAX, once it is loaded, knows the class."""
+
+    @functools.wraps(init)
+    def __init__(self: object, *args: object, **values: object) -> None:
+        init(self, *args, **values)
+        if type(self) not in _REGISTERED and "jax" in sys.modules:
+            as_pytree()
+
+    return __init__
 
 
 def is_config_class(cls: type) -> bool:
@@ -78,9 +90,10 @@ def schema_group(field: "Field") -> str:
 
 
 def as_pytree() -> None:
-    """Register every collected class with JAX; calls after the first add new ones.
+    """Register every config class with JAX; calls after the first add new ones.
 
-    Importing an agent does it, and so does declaring a class once JAX is loaded.
+    Making a config does it where JAX is loaded. What hands out compiled programs
+    (agents, populations) calls it for configs that were made before.
     """
     import jax
 

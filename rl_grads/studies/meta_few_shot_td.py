@@ -17,7 +17,7 @@ import numpy as np
 from rl_grads import prng
 from rl_grads.agents import networks
 from rl_grads.agents.agent import Agent
-from rl_grads.agents.prediction import prediction
+from rl_grads.agents.pages.prediction import prediction
 from rl_grads.agents.schema import MLP, Linear, Prediction
 from rl_grads.gradients.schema import SGD
 from rl_grads.meta import few_shot

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from rl_grads import config as configs
 from rl_grads import prng
 from rl_grads.agents import networks
-from rl_grads.agents.prediction import prediction
+from rl_grads.agents.pages.prediction import prediction
 from rl_grads.agents.schema import Linear, Prediction
 from rl_grads.gradients.schema import SGD
 from rl_grads.meta import learned

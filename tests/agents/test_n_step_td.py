@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import rl_grads as rg
-from rl_grads.agents.n_step_td import from_config
+from rl_grads.agents.pages.n_step_td import from_config
 from rl_grads.agents.schema import Linear, NStepTD
 from rl_grads.gradients.schema import SGD, Adam
 from rl_grads.td.transition import Transition

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from rl_grads import agents
-from rl_grads.agents.prediction import from_config
+from rl_grads.agents.pages.prediction import from_config
 from rl_grads.agents.schema import Linear, Prediction
 from rl_grads.gradients.schema import SGD
 from rl_grads.td.transition import Transition

@@ -12,7 +12,7 @@ from scipy import stats
 
 from rl_grads import agents
 from rl_grads.agents.networks import Network
-from rl_grads.agents.q_learning import from_config
+from rl_grads.agents.pages.q_learning import from_config
 from rl_grads.agents.schema import BehaviourPolicy, Linear, QLearning, Target
 from rl_grads.gradients.schema import SGD
 from rl_grads.td import losses
@@ -158,12 +158,12 @@ ORDERS = """
 import sys
 
 ORDERS = [
-    "import rl_grads.agents.q_learning as page",
-    "from rl_grads.agents.q_learning import q_learning",
+    "import rl_grads.agents.pages.q_learning as page",
+    "from rl_grads.agents.pages.q_learning import q_learning",
     "import rl_grads",
     "import rl_grads.agents",
     "from rl_grads import agents; agents.prediction; agents.q_learning",
-    "import importlib; importlib.import_module('rl_grads.agents.q_learning')",
+    "import importlib; importlib.import_module('rl_grads.agents.pages.q_learning')",
     "from rl_grads import register; register.get('agent', 'q_learning')",
 ]
 for order in ORDERS:

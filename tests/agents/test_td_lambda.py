@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import rl_grads as rg
+from rl_grads.agents.pages.td_lambda import from_config
 from rl_grads.agents.schema import Linear, TDLambda
-from rl_grads.agents.td_lambda import from_config
 from rl_grads.gradients.schema import SGD
 from rl_grads.td.transition import Transition
 from rl_grads.training.engine import Given, parts
