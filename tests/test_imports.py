@@ -2,12 +2,11 @@
 
 import ast
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-PACKAGE = "rl_grads"
+from scripts import rooms
+from scripts.rooms import PACKAGE, imports, modules, named, room
 
 COMMON = {"atomic", "config", "register"}
 FLOOR = {"autodiff", "td", "envs", "replay", "tracking", "analysis"}
@@ -43,16 +42,10 @@ ABOVE = ("experiments", "hydra_plugins", "tests", "scripts")
 # ------------------------------------------------------------------ reading imports
 
 
-def imports(source: str, module: str, is_package: bool = False) -> set[str]:
-    """Every module that a source names in an import, wherever the import stands."""
-    nodes = ast.walk(ast.parse(source))
-    return {name for node in nodes for name in _named(node, module, is_package)}
-
-
 def eager_imports(source: str, module: str) -> set[str]:
     """Those that run when the module is imported: not in functions, not for typing."""
     nodes = _eager(ast.parse(source))
-    return {name for node in nodes for name in _named(node, module, False)}
+    return {name for node in nodes for name in named(node, module, False)}
 
 
 def _eager(node: ast.AST) -> Iterator[ast.AST]:
@@ -66,32 +59,9 @@ def _typing(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
 
 
-def _named(node: ast.AST, module: str, is_package: bool) -> Iterator[str]:
-    if isinstance(node, ast.Import):
-        yield from (alias.name for alias in node.names)
-    elif isinstance(node, ast.ImportFrom):
-        base = _absolute(node, module, is_package)
-        yield from (f"{base}.{alias.name}" for alias in node.names)
-
-
-def _absolute(node: ast.ImportFrom, module: str, is_package: bool) -> str:
-    """The module behind `from x import`, with leading dots resolved."""
-    if not node.level:
-        return node.module or ""
-    parts = module.split(".")
-    parent = parts[: len(parts) - node.level + is_package]
-    return ".".join([*parent, *([node.module] if node.module else [])])
-
-
 def within(name: str, *prefixes: str) -> bool:
     """Whether a dotted name is one of the prefixes or lies below it."""
     return any(name == p or name.startswith(f"{p}.") for p in prefixes)
-
-
-def room(name: str) -> str | None:
-    """The room of a dotted name inside the package; None outside and for the lobby."""
-    head, _, rest = name.partition(".")
-    return rest.split(".")[0] if head == PACKAGE and rest else None
 
 
 # ------------------------------------------------------------------------- the rules
@@ -152,18 +122,9 @@ def must_be_light(module: str) -> bool:
 # ------------------------------------------------------------------- the real sources
 
 
-def _dotted(path: Path) -> str:
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-def _modules(top: str) -> dict[str, Path]:
-    return {_dotted(path): path for path in sorted((ROOT / top).rglob("*.py"))}
-
-
-MODULES = _modules(PACKAGE)
+MODULES = modules(PACKAGE)
 INNER = [name for name in MODULES if room(name)]
-PLUGINS = _modules("hydra_plugins")
+PLUGINS = modules("hydra_plugins")
 ROOMS = {str(room(name)) for name in INNER}
 
 
@@ -302,6 +263,11 @@ def test_the_room_rule_can_fail(module: str, name: str, wrong: bool) -> None:
 )
 def test_the_library_rule_can_fail(module: str, name: str, wrong: bool) -> None:
     assert wrong_libraries(module, {name}) == ({name} if wrong else set())
+
+
+def test_the_picture_of_the_rooms_is_up_to_date() -> None:
+    drawn = rooms.draw(rooms.rooms())
+    assert rooms.PICTURE.read_text() == drawn, "run: python -m scripts.rooms"
 
 
 def test_the_circle_rule_can_fail() -> None:

@@ -60,7 +60,7 @@ def train(
         >>> members = rg.population(config, seeds=range(3))
         >>> result = rg.train(env="gymnax/CartPole-v1", members=members)
         >>> result.metrics["evaluation/return"].shape  # [members, time]
-        (3, 100)
+        (3, 99)
     """
     members = population(Config()) if members is None else tuple(members)
     changes: dict[str, Any] = {}
