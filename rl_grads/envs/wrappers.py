@@ -45,10 +45,11 @@ def wrap(environment: Environment, wrappers: Wrappers) -> Environment:
         The wrapped environment; the same object if every wrapper is off.
 
     Example:
-        >>> from rl_grads.envs.schema import Wrappers
-        >>> stacked = wrap(environment, Wrappers(frame_stack=4))
-        >>> stacked.observation.shape  # of an environment with shape (84, 84)
-        (84, 84, 4)
+        >>> from rl_grads.envs import make
+        >>> from rl_grads.envs.schema import Env, Wrappers
+        >>> environment = make.make(Env("gymnax/CartPole-v1"))
+        >>> wrap(environment, Wrappers(frame_stack=3)).observation.shape
+        (4, 3)
     """
     if wrappers.reward_scale is not None:
         environment = scale_reward(environment, wrappers.reward_scale)

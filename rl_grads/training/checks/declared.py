@@ -65,7 +65,7 @@ def parts(config: Config) -> Iterator[Part]:
 
     Example:
         >>> [str(part) for part in parts(Config())][:2]
-        ['env.id=gymnax/CartPole-v1', 'agent=q_learning']
+        ['agent=q_learning', 'agent.loss=q_learning']
     """
     for key, field, value in walk(config):
         kind = name = None
