@@ -14,7 +14,15 @@ import importlib.metadata
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
-from rl_grads.config import SCHEMAS, ConfigError, config, is_config_class, nearest
+from rl_grads.config import (
+    SCHEMAS,
+    ConfigError,
+    config,
+    fields,
+    group,
+    is_config_class,
+    nearest,
+)
 
 _C = TypeVar("_C")
 
@@ -143,11 +151,24 @@ _COMPONENTS: dict[str, dict[str, Any]] = {
         "replacing": "rl_grads.td.traces:replacing",
         "true_online": "rl_grads.td.traces:true_online",
     },
+    "sampler": {},
+    "estimator": {},
+    "diagnostic": {},
+    "wrapper": {},
+    "tracker": {},
     "env": {},
 }
 
 
 KINDS = tuple(_COMPONENTS)
+# What every component of a kind needs, beside what it declares itself.
+NEEDS_OF_KIND = {
+    "sampler": (Need("replay.priority", "uniform", "it draws in their place"),),
+    "estimator": (
+        Need("gradient.per_example.max_norm", None, "it takes the place of that clip"),
+        Need("gradient.per_example.quantile", None, "it takes the place of that clip"),
+    ),
+}
 # Kinds whose components are chosen by the class of a config section.
 _WITH_SCHEMA = ("agent", "network", "optimizer")
 
@@ -248,6 +269,61 @@ def load_plugins() -> None:
         entry.load()
 
 
+# Schemas of the numbers of components that have no section, with their kinds.
+_NUMBERS: dict[str, tuple[str, type]] = {}
+
+
+def numbers() -> Any:
+    """A fresh section `own` of a config: the numbers of registered components, by name.
+
+    Example:
+        >>> numbers()
+        Own()
+    """
+    return SCHEMAS["own/numbers"]()
+
+
+def kind_of_numbers(name: str) -> str | None:
+    """The kind of the component whose numbers stand at `own.name`; None for no one's.
+
+    Example:
+        >>> kind_of_numbers("nobody") is None
+        True
+    """
+    return _NUMBERS[name][0] if name in _NUMBERS else None
+
+
+def _add_numbers(kind: str, name: str, schema: type) -> None:
+    """Give a component a section below `own`."""
+    if not is_config_class(schema):
+        raise ConfigError(f"schema of {kind} {name}: expected a class made by `config`")
+    if name in _NUMBERS and _NUMBERS[name] != (kind, schema):
+        raise ConfigError(
+            f"schema of {kind} {name}: own.{name} has the numbers of a "
+            f"{_NUMBERS[name][0]}; choose another name"
+        )
+    _NUMBERS[name] = (kind, schema)
+    _declare_own()
+
+
+_OWN = "Numbers of registered components without a section: `own.NAME.NUMBER`."
+
+
+def _declare_own() -> None:
+    """Make the class of the section `own` anew, with all that is registered."""
+    sections = {
+        name: group(schema, f"numbers of the {kind} {name}")
+        for name, (kind, schema) in _NUMBERS.items()
+    }
+    hints = {name: schema for name, (_, schema) in _NUMBERS.items()}
+    body = {"__annotations__": hints, "__doc__": _OWN, **sections}
+    config("own/numbers")(type("Own", (), body))
+    fields.cache_clear()
+
+
+_declare_own()
+
+
 def _decorator(kind: str) -> Callable[..., Callable[[Any], Any]]:
     def register(name: str, schema: type | None = None) -> Callable[[Any], Any]:
         def add(component: Any) -> Any:
@@ -255,6 +331,8 @@ def _decorator(kind: str) -> Callable[..., Callable[[Any], Any]]:
                 raise ConfigError(f"{kind} {name!r} is registered already")
             if kind in _WITH_SCHEMA:
                 _add_schema(f"{kind}/{name}", schema or _empty_schema(name))
+            elif schema is not None:
+                _add_numbers(kind, name, schema)
             _COMPONENTS[kind][name] = component
             return component
 
@@ -264,8 +342,8 @@ def _decorator(kind: str) -> Callable[..., Callable[[Any], Any]]:
 
     Args:
         name: Its name in configs.
-        schema: The `config` class of its section (agent, network, optimizer); one
-            without fields if None.
+        schema: The `config` class of its numbers. They are its section (agent,
+            network, optimizer), or else stand at `own.NAME` of the config.
 
     Returns:
         The decorator, which returns what it decorates.
@@ -300,5 +378,10 @@ loss = _decorator("loss")
 network = _decorator("network")
 optimizer = _decorator("optimizer")
 priority = _decorator("priority")
+diagnostic = _decorator("diagnostic")
+estimator = _decorator("estimator")
+sampler = _decorator("sampler")
 td_gradient = _decorator("td_gradient")
+tracker = _decorator("tracker")
+wrapper = _decorator("wrapper")
 trace = _decorator("trace")

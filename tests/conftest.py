@@ -127,13 +127,17 @@ def double_precision() -> Iterator[None]:
 @pytest.fixture
 def as_registered():
     """Take away what a test registers."""
+    import rl_grads.training.schema  # noqa: F401  It declares the built-in classes.
     from rl_grads import config, register
 
     components = {kind: dict(known) for kind, known in register._COMPONENTS.items()}
-    schemas = dict(config.SCHEMAS)
+    schemas, numbers = dict(config.SCHEMAS), dict(register._NUMBERS)
     yield
     for kind, known in components.items():
         register._COMPONENTS[kind].clear()
         register._COMPONENTS[kind].update(known)
     config.SCHEMAS.clear()
     config.SCHEMAS.update(schemas)
+    register._NUMBERS.clear()
+    register._NUMBERS.update(numbers)
+    register._declare_own()

@@ -16,13 +16,18 @@ pytestmark = pytest.mark.usefixtures("as_registered")
 KINDS = (
     "agent",
     "clip",
+    "diagnostic",
     "env",
+    "estimator",
     "loss",
     "network",
     "optimizer",
     "priority",
+    "sampler",
     "td_gradient",
     "trace",
+    "tracker",
+    "wrapper",
 )
 
 

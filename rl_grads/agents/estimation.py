@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rl_grads import register
 from rl_grads.gradients import estimators
 from rl_grads.gradients.estimators import Estimator
 from rl_grads.gradients.last_layer_norms import last_layer_norms
@@ -14,9 +15,11 @@ def estimator(config: Any, network: Any) -> Estimator | None:
     """The estimator whose signals the priorities need; None: the agent's own choice.
 
     Args:
-        config: The whole config; `replay` and `gradient.per_example` are read.
+        config: The whole config; `replay` and `gradient` are read.
         network: `apply(params, obs)`, whose last layer may be asked for.
     """
+    if config.gradient.estimator is not None:
+        return register.get("estimator", config.gradient.estimator)(config)
     scheme = priorities.scheme(config)
     if scheme.resamples:
         return resampled(default(config), large_batch.choose)

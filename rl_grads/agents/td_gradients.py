@@ -56,6 +56,7 @@ _NO_CLIP = (
     Need("gradient.clip.max_norm"),
     Need("gradient.per_example.max_norm"),
     Need("gradient.per_example.quantile"),
+    Need("gradient.estimator"),
 )
 _DIRECTION = Declaration(_NO_TARGET + _NO_CLIP, STATE_VALUE, per_example=False)
 

@@ -104,10 +104,10 @@ def check_rule(
     _check_arguments(fun, tolerance, skip)
     report = Report({}, dict.fromkeys(skip, "left out by `skip`"))
     with jax.enable_x64(True):
-        the = subject(fun, args, tolerance, seed)
+        tested = subject(fun, args, tolerance, seed)
         for name in rule_checks.CHECKS:
             if name not in skip:
-                _make(name, the, report)
+                _make(name, tested, report)
     return report
 
 
@@ -121,10 +121,10 @@ def _check_arguments(fun: Any, tolerance: float, skip: Sequence[str]) -> None:
         arguments.one_of("skip", name, rule_checks.CHECKS)
 
 
-def _make(name: str, the: Subject, report: Report) -> None:
+def _make(name: str, tested: Subject, report: Report) -> None:
     """Make one check, and note in the report how it went."""
     try:
-        found = rule_checks.CHECKS[name](the)
+        found = rule_checks.CHECKS[name](tested)
     except rule_checks.NotApplicableError as reason:
         report.not_applicable[name] = str(reason)
         return

@@ -73,10 +73,10 @@ class _Slope(NamedTuple):
     slack: np.ndarray
 
 
-def _pushed(the: Subject, tangent: np.ndarray) -> _Slope:
+def _pushed(tested: Subject, tangent: np.ndarray) -> _Slope:
     """`J t` by forward mode."""
     with _forward_mode():
-        pushed = _numbers(the.vectors.push(the.vectors.x, tangent)[1])
+        pushed = _numbers(tested.vectors.push(tested.vectors.x, tangent)[1])
     return _Slope(pushed, np.zeros_like(pushed))
 
 
@@ -97,9 +97,9 @@ def _difference(
     return _Slope(value, rounding + 0.01 * np.abs(value - narrow))
 
 
-def _differences(the: Subject, tangent: np.ndarray) -> _Slope:
+def _differences(tested: Subject, tangent: np.ndarray) -> _Slope:
     """`J t` by central differences."""
-    made = the.vectors
+    made = tested.vectors
     return _difference(made.call, made.x, tangent, made.dtype)
 
 
@@ -107,8 +107,8 @@ def _numbers(x: Any) -> np.ndarray:
     return np.asarray(x, np.float64)
 
 
-def _draw(the: Subject, *shape: int) -> np.ndarray:
-    return np.random.default_rng(the.seed).normal(size=shape)
+def _draw(tested: Subject, *shape: int) -> np.ndarray:
+    return np.random.default_rng(tested.seed).normal(size=shape)
 
 
 class _Direction(NamedTuple):
@@ -118,13 +118,13 @@ class _Direction(NamedTuple):
     leaf: Leaf
 
 
-def _directions(the: Subject) -> list[_Direction]:
+def _directions(tested: Subject) -> list[_Direction]:
     """One per leaf: 1 for a scalar, else random."""
     made, start = [], 0
-    for leaf in the.inputs:
+    for leaf in tested.inputs:
         stop = start + size(leaf)
-        tangent = np.zeros(the.vectors.x.size)
-        tangent[start:stop] = _draw(the, stop - start) if leaf.shape else 1.0
+        tangent = np.zeros(tested.vectors.x.size)
+        tangent[start:stop] = _draw(tested, stop - start) if leaf.shape else 1.0
         made.append(_Direction(tangent, leaf))
         start = stop
     return [direction for direction in made if size(direction.leaf)]
@@ -176,27 +176,27 @@ def _largest(values: np.ndarray) -> float:
     return float(np.max(np.abs(values[np.isfinite(values)]), initial=0.0))
 
 
-def _precision(the: Subject) -> float:
+def _precision(tested: Subject) -> float:
     """The tolerance, widened where the function itself computes in a small dtype."""
-    eps = float(jnp.finfo(the.vectors.dtype).eps)
-    return max(the.tolerance, 100 * eps**0.8)
+    eps = float(jnp.finfo(tested.vectors.dtype).eps)
+    return max(tested.tolerance, 100 * eps**0.8)
 
 
-def _gradient_place(the: Subject) -> Callable[[int], str]:
-    return lambda i: f"gradient of {entry(the.inputs, i)}"
+def _gradient_place(tested: Subject) -> Callable[[int], str]:
+    return lambda i: f"gradient of {entry(tested.inputs, i)}"
 
 
 # ----------------------------------------------------------- what the others rest upon
 
 
-def value(the: Subject) -> Found:
+def value(tested: Subject) -> Found:
     """Differentiating does not change the value."""
-    fun, x = the.vectors.fun, jnp.asarray(the.vectors.x)
+    fun, x = tested.vectors.fun, jnp.asarray(tested.vectors.x)
     plain = fun(x)
 
     def pair(primal: jax.Array) -> _Pair:
         names = ("differentiated", "plain")
-        return _Pair(names, primal, plain, lambda i: entry(the.outputs, i))
+        return _Pair(names, primal, plain, lambda i: entry(tested.outputs, i))
 
     pairs, left_out = [pair(jax.vjp(fun, x)[0])], {}
     try:
@@ -204,55 +204,55 @@ def value(the: Subject) -> Found:
             pairs.append(pair(jax.jvp(fun, (x,), (jnp.ones_like(x),))[0]))
     except NotApplicableError as reason:
         left_out["forward"] = str(reason)
-    return _agree(the.tolerance, pairs)._replace(left_out=left_out)
+    return _agree(tested.tolerance, pairs)._replace(left_out=left_out)
 
 
-def control_flow(the: Subject) -> Found:
+def control_flow(tested: Subject) -> Found:
     """Function and rule can be traced: nothing branches on a number."""
-    jax.eval_shape(the.vectors.pull, the.vectors.x, _cotangents(the, 1)[0])
+    jax.eval_shape(tested.vectors.pull, tested.vectors.x, _cotangents(tested, 1)[0])
     return Found(0.0)
 
 
-def jit(the: Subject) -> Found:
+def jit(tested: Subject) -> Found:
     """Compiled, and called again, the gradient is the same."""
-    fun, x, pull = the.vectors.fun, the.vectors.x, the.vectors.pull
-    (cotangent,) = _cotangents(the, 1)
+    fun, x, pull = tested.vectors.fun, tested.vectors.x, tested.vectors.pull
+    (cotangent,) = _cotangents(tested, 1)
     plain = pull_back(fun, jnp.asarray(x), jnp.asarray(cotangent))
-    names, place = ("compiled", "not"), _gradient_place(the)
+    names, place = ("compiled", "not"), _gradient_place(tested)
     pairs = [_Pair(names, pull(x, cotangent), plain, place) for _ in range(2)]
-    return _agree(_precision(the), pairs)
+    return _agree(_precision(tested), pairs)
 
 
-def _cotangents(the: Subject, count: int) -> np.ndarray:
+def _cotangents(tested: Subject, count: int) -> np.ndarray:
     """Random ones, `[count, M]`."""
-    return _draw(the, count, the.vectors.size).astype(the.vectors.dtype)
+    return _draw(tested, count, tested.vectors.size).astype(tested.vectors.dtype)
 
 
 # ---------------------------------------------------------------- is it the derivative?
 
 
-def forward_reverse(the: Subject) -> Found:
+def forward_reverse(tested: Subject) -> Found:
     """Both modes give the same Jacobian."""
-    directions = _directions(the)
-    slopes = [_pushed(the, direction.tangent) for direction in directions]
-    return _held_against(the, ("reverse mode", "forward mode"), directions, slopes)
+    directions = _directions(tested)
+    slopes = [_pushed(tested, direction.tangent) for direction in directions]
+    return _held_against(tested, ("reverse mode", "forward mode"), directions, slopes)
 
 
-def finite_differences(the: Subject) -> Found:
+def finite_differences(tested: Subject) -> Found:
     """The Jacobian is that of central differences."""
-    directions = _directions(the)
-    slopes = [_differences(the, direction.tangent) for direction in directions]
-    return _held_against(the, ("rule", "central differences"), directions, slopes)
+    directions = _directions(tested)
+    slopes = [_differences(tested, direction.tangent) for direction in directions]
+    return _held_against(tested, ("rule", "central differences"), directions, slopes)
 
 
 def _held_against(
-    the: Subject,
+    tested: Subject,
     names: tuple[str, str],
     directions: list[_Direction],
     slopes: list[_Slope],
 ) -> Found:
     """Rows of the Jacobian, from reverse mode, along directions."""
-    rows = _rows(the)
+    rows = _rows(tested)
     chosen = np.array(list(rows))
     gradients = np.stack(list(rows.values()))
     pairs = [
@@ -260,40 +260,40 @@ def _held_against(
             names,
             gradients @ tangent,
             slope.value[chosen],
-            functools.partial(_derivative, the, leaf, chosen),
+            functools.partial(_derivative, tested, leaf, chosen),
             slope.slack[chosen],
         )
         for (tangent, leaf), slope in zip(directions, slopes, strict=True)
     ]
-    return _agree(_precision(the), pairs)
+    return _agree(_precision(tested), pairs)
 
 
-def _rows(the: Subject) -> dict[int, np.ndarray]:
+def _rows(tested: Subject) -> dict[int, np.ndarray]:
     """Rows of the Jacobian by reverse mode: all of them, or some of many."""
-    count, dtype = the.vectors.size, the.vectors.dtype
+    count, dtype = tested.vectors.size, tested.vectors.dtype
     chosen = np.linspace(0, count - 1, min(count, _ROWS)).astype(int)
     units = {int(i): (np.arange(count) == i).astype(dtype) for i in chosen}
-    pull, x = the.vectors.pull, the.vectors.x
+    pull, x = tested.vectors.pull, tested.vectors.x
     return {i: _numbers(pull(x, unit)) for i, unit in units.items()}
 
 
-def _derivative(the: Subject, leaf: Leaf, rows: np.ndarray, index: int) -> str:
+def _derivative(tested: Subject, leaf: Leaf, rows: np.ndarray, index: int) -> str:
     """The place of a derivative of one output along the direction of one leaf."""
     along = " (random direction)" if leaf.shape else ""
-    return f"d {entry(the.outputs, int(rows[index]))} / d {leaf.name}{along}"
+    return f"d {entry(tested.outputs, int(rows[index]))} / d {leaf.name}{along}"
 
 
-def dot_product(the: Subject) -> Found:
+def dot_product(tested: Subject) -> Found:
     """`<c, J t> = <J' c, t>` for every c, and 0 for 0."""
-    pull, x = the.vectors.pull, the.vectors.x
-    tangent, left_out = _draw(the, x.size), {}
+    pull, x = tested.vectors.pull, tested.vectors.x
+    tangent, left_out = _draw(tested, x.size), {}
     try:
-        slope = _pushed(the, tangent)
+        slope = _pushed(tested, tangent)
     except NotApplicableError as reason:
-        slope, left_out["forward"] = _differences(the, tangent), str(reason)
-    cotangents = _cotangents(the, _COPIES)
+        slope, left_out["forward"] = _differences(tested, tangent), str(reason)
+    cotangents = _cotangents(tested, _COPIES)
     pulled = np.stack([_numbers(pull(x, c)) for c in cotangents])
-    sizes, tolerance = np.abs(_numbers(cotangents)), _precision(the)
+    sizes, tolerance = np.abs(_numbers(cotangents)), _precision(tested)
     products = _Pair(
         ("<J' c, t> =", "<c, J t> ="),
         pulled @ tangent,
@@ -302,14 +302,14 @@ def dot_product(the: Subject) -> Found:
         tolerance * sizes @ np.abs(slope.value) + sizes @ slope.slack,
     )
     nothing = pull(x, np.zeros_like(cotangents[0]))
-    zero = _Pair(("J' 0 =", "not"), nothing, np.zeros(x.size), _gradient_place(the))
+    zero = _Pair(("J' 0 =", "not"), nothing, np.zeros(x.size), _gradient_place(tested))
     return _agree(tolerance, [products, zero])._replace(left_out=left_out)
 
 
-def second_order(the: Subject) -> Found:
+def second_order(tested: Subject) -> Found:
     """The derivative of `J' c` is that of central differences, in both orders."""
-    (cotangent,) = _cotangents(the, 1)
-    pull, x = the.vectors.pull, the.vectors.x
+    (cotangent,) = _cotangents(tested, 1)
+    pull, x = tested.vectors.pull, tested.vectors.x
 
     def gradient(x: Any) -> Any:
         return pull(x, cotangent)
@@ -317,23 +317,23 @@ def second_order(the: Subject) -> Found:
     pairs, left_out = [], {}
     reverse = jax.jit(lambda t: pull_back(gradient, x, t))
     forward = jax.jit(lambda t: jax.jvp(gradient, (x,), (t,))[1])
-    for tangent, leaf in _directions(the):
-        slope = _difference(gradient, x, tangent, the.vectors.dtype)
-        pair = functools.partial(_second_pair, the, leaf, slope)
+    for tangent, leaf in _directions(tested):
+        slope = _difference(gradient, x, tangent, tested.vectors.dtype)
+        pair = functools.partial(_second_pair, tested, leaf, slope)
         pairs.append(pair("reverse over reverse", reverse(tangent)))
         try:
             with _forward_mode():
                 pairs.append(pair("forward over reverse", forward(tangent)))
         except NotApplicableError as reason:
             left_out["forward over reverse"] = str(reason)
-    return _agree(10 * _precision(the), pairs)._replace(left_out=left_out)
+    return _agree(10 * _precision(tested), pairs)._replace(left_out=left_out)
 
 
 def _second_pair(
-    the: Subject, leaf: Leaf, slope: _Slope, name: str, product: Any
+    tested: Subject, leaf: Leaf, slope: _Slope, name: str, product: Any
 ) -> _Pair:
     def place(i: int) -> str:
-        return f"d gradient of {entry(the.inputs, i)} / d {leaf.name}"
+        return f"d gradient of {entry(tested.inputs, i)} / d {leaf.name}"
 
     names = (name, "central differences of the gradient")
     return _Pair(names, product, slope.value, place, slope.slack)
@@ -342,66 +342,72 @@ def _second_pair(
 # ----------------------------------------------------------------- for every argument?
 
 
-def pytrees(the: Subject) -> Found:
+def pytrees(tested: Subject) -> Found:
     """One argument alone, for one output alone, gives its block of the whole."""
-    if len(the.inputs) == len(the.outputs) == 1:
+    if len(tested.inputs) == len(tested.outputs) == 1:
         raise NotApplicableError("there is one argument and one output")
     pairs = []
-    for j in range(len(the.outputs)):
-        alone, among_all = jax.jit(functools.partial(_blocks, the, j))()
+    for j in range(len(tested.outputs)):
+        alone, among_all = jax.jit(functools.partial(_blocks, tested, j))()
         pairs += [
-            _block_pair(the, i, j, *block)
+            _block_pair(tested, i, j, *block)
             for i, block in enumerate(zip(alone, among_all, strict=True))
         ]
-    return _agree(_precision(the), pairs)
+    return _agree(_precision(tested), pairs)
 
 
-def _blocks(the: Subject, j: int) -> tuple[list[jax.Array], tuple[jax.Array, ...]]:
+def _blocks(tested: Subject, j: int) -> tuple[list[jax.Array], tuple[jax.Array, ...]]:
     """Gradients of output leaf j in each argument leaf: all else constant, or not."""
-    outs, pull = jax.vjp(lambda *leaves: the.fun(leaves, the.fixed), *the.leaves)
-    cotangent = _draw(the, *outs[j].shape).astype(outs[j].dtype)
+    outs, pull = jax.vjp(
+        lambda *leaves: tested.fun(leaves, tested.fixed), *tested.leaves
+    )
+    cotangent = _draw(tested, *outs[j].shape).astype(outs[j].dtype)
     chosen = (i == j for i in range(len(outs)))
     given = zip(chosen, outs, strict=True)
     among_all = pull(tuple(cotangent if c else jnp.zeros_like(o) for c, o in given))
 
     def alone(i: int) -> jax.Array:
         def fun(leaf: Any) -> jax.Array:
-            leaves = (*the.leaves[:i], leaf, *the.leaves[i + 1 :])
-            return the.fun(leaves, the.fixed)[j]
+            leaves = (*tested.leaves[:i], leaf, *tested.leaves[i + 1 :])
+            return tested.fun(leaves, tested.fixed)[j]
 
-        return jax.vjp(fun, the.leaves[i])[1](cotangent)[0]
+        return jax.vjp(fun, tested.leaves[i])[1](cotangent)[0]
 
-    return [alone(i) for i in range(len(the.leaves))], among_all
+    return [alone(i) for i in range(len(tested.leaves))], among_all
 
 
-def _block_pair(the: Subject, i: int, j: int, alone: Any, among_all: Any) -> _Pair:
+def _block_pair(tested: Subject, i: int, j: int, alone: Any, among_all: Any) -> _Pair:
     def place(at: int) -> str:
-        return f"gradient of {the.outputs[j].name} in {entry((the.inputs[i],), at)}"
+        return (
+            f"gradient of {tested.outputs[j].name} in {entry((tested.inputs[i],), at)}"
+        )
 
     names = ("alone", "among all")
     return _Pair(names, np.ravel(alone), np.ravel(among_all), place)
 
 
-def nondifferentiable(the: Subject) -> Found:
+def nondifferentiable(tested: Subject) -> Found:
     """Integer inputs may be traced, and have no gradient."""
-    if not the.fixed:
+    if not tested.fixed:
         raise NotApplicableError("no argument is an array of integers or booleans")
-    (cotangent,) = _cotangents(the, 1)
+    (cotangent,) = _cotangents(tested, 1)
 
     def gradients(leaves: Any, fixed: Any) -> Any:
         def flat(leaves: Any, fixed: Any) -> jax.Array:
-            return ravel_pytree(the.fun(leaves, fixed))[0]
+            return ravel_pytree(tested.fun(leaves, fixed))[0]
 
         return jax.vjp(flat, leaves, fixed)[1](cotangent)
 
-    found, of_integers = jax.jit(gradients)(the.leaves, the.fixed)
+    found, of_integers = jax.jit(gradients)(tested.leaves, tested.fixed)
     for gradient in of_integers:
         if gradient.dtype != jax.dtypes.float0:
             raise MismatchError(f"gradient of an integer: got {gradient.dtype}")
-    known = the.vectors.pull(the.vectors.x, cotangent)
+    known = tested.vectors.pull(tested.vectors.x, cotangent)
     traced = np.concatenate([np.ravel(leaf) for leaf in found])
     names = ("integers traced", "integers known")
-    return _agree(_precision(the), [_Pair(names, traced, known, _gradient_place(the))])
+    return _agree(
+        _precision(tested), [_Pair(names, traced, known, _gradient_place(tested))]
+    )
 
 
 # ---------------------------------------------------------- under every transformation?
@@ -415,40 +421,40 @@ class _Points(NamedTuple):
     gradient: np.ndarray
 
 
-def _points(the: Subject, step: float) -> _Points:
+def _points(tested: Subject, step: float) -> _Points:
     """Points that come closer to 0 by a fraction `step` each."""
-    x = np.stack([the.vectors.x * (1 - step * i) for i in range(_COPIES)])
-    cotangents, pull = _cotangents(the, _COPIES), the.vectors.pull
+    x = np.stack([tested.vectors.x * (1 - step * i) for i in range(_COPIES)])
+    cotangents, pull = _cotangents(tested, _COPIES), tested.vectors.pull
     each = [_numbers(pull(*one)) for one in zip(x, cotangents, strict=True)]
     return _Points(x, cotangents, np.stack(each))
 
 
-def _transformed(the: Subject, name: str, found: Any, points: _Points) -> _Pair:
+def _transformed(tested: Subject, name: str, found: Any, points: _Points) -> _Pair:
     """A transformed gradient `[K, N]` against the plain ones."""
     count = points.x.shape[1]
 
     def place(i: int) -> str:
-        return f"gradient of {entry(the.inputs, i % count)}, point {i // count}"
+        return f"gradient of {entry(tested.inputs, i % count)}, point {i // count}"
 
     return _Pair((name, "without"), np.ravel(found), np.ravel(points.gradient), place)
 
 
-def vmap(the: Subject) -> Found:
+def vmap(tested: Subject) -> Found:
     """A batch of points, or of cotangents, gives what each gives alone."""
-    near, here = _points(the, _STEP), _points(the, 0.0)
-    pull = functools.partial(pull_back, the.vectors.fun)
+    near, here = _points(tested, _STEP), _points(tested, 0.0)
+    pull = functools.partial(pull_back, tested.vectors.fun)
     batch = jax.jit(jax.vmap(pull))(near.x, near.cotangent)
     cotangents = jax.jit(jax.vmap(pull, (None, 0)))(here.x[0], here.cotangent)
     pairs = [
-        _transformed(the, "vmap", batch, near),
-        _transformed(the, "vmap of cotangents", cotangents, here),
+        _transformed(tested, "vmap", batch, near),
+        _transformed(tested, "vmap of cotangents", cotangents, here),
     ]
-    return _agree(_precision(the), pairs)
+    return _agree(_precision(tested), pairs)
 
 
-def scan(the: Subject) -> Found:
+def scan(tested: Subject) -> Found:
     """Inside a scan, and differentiated through one, the gradient is the same."""
-    fun, points = the.vectors.fun, _points(the, _STEP)
+    fun, points = tested.vectors.fun, _points(tested, _STEP)
 
     def inside(_: None, one: Any) -> tuple[None, jax.Array]:
         return None, pull_back(fun, *one)
@@ -458,49 +464,49 @@ def scan(the: Subject) -> Found:
         return total + jnp.vdot(cotangent, fun(x)), None
 
     def through(xs: Any) -> jax.Array:
-        zero = jnp.zeros((), the.vectors.dtype)
+        zero = jnp.zeros((), tested.vectors.dtype)
         return jax.lax.scan(step, zero, (xs, points.cotangent))[0]
 
     within = jax.lax.scan(inside, None, (points.x, points.cotangent))[1]
     pairs = [
-        _transformed(the, "in a scan", within, points),
+        _transformed(tested, "in a scan", within, points),
         _transformed(
-            the, "through a scan", jax.jit(jax.grad(through))(points.x), points
+            tested, "through a scan", jax.jit(jax.grad(through))(points.x), points
         ),
     ]
-    return _agree(_precision(the), pairs)
+    return _agree(_precision(tested), pairs)
 
 
-def remat(the: Subject) -> Found:
+def remat(tested: Subject) -> Found:
     """Computed again for the backward pass, the gradient is the same."""
-    points = _points(the, 0.0)
-    pull = jax.jit(functools.partial(pull_back, jax.checkpoint(the.vectors.fun)))
+    points = _points(tested, 0.0)
+    pull = jax.jit(functools.partial(pull_back, jax.checkpoint(tested.vectors.fun)))
     each = [pull(*one) for one in zip(points.x, points.cotangent, strict=True)]
-    return _agree(_precision(the), [_transformed(the, "remat", each, points)])
+    return _agree(_precision(tested), [_transformed(tested, "remat", each, points)])
 
 
-def bfloat16(the: Subject) -> Found:
+def bfloat16(tested: Subject) -> Found:
     """Value and gradient keep the dtype and, but for rounding, the numbers."""
     try:
         small = vectors(
-            the.fun, [x.astype(jnp.bfloat16) for x in the.leaves], the.fixed
+            tested.fun, [x.astype(jnp.bfloat16) for x in tested.leaves], tested.fixed
         )
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]
         raise NotApplicableError(f"fun refuses it ({reason})") from error
-    cotangent = _draw(the, small.size).astype(small.dtype)
+    cotangent = _draw(tested, small.size).astype(small.dtype)
     primal, gradient = jax.jit(
         lambda x, c: (jax.vjp(small.fun, x)[0], pull_back(small.fun, x, c))
     )(small.x, cotangent)
     if primal.dtype != small.dtype:
         said = f"differentiated {primal.dtype}, plain {small.dtype}"
         raise MismatchError(f"dtype of the output: {said}")
-    exact, wide = the.vectors, small.x.astype(np.float64)
+    exact, wide = tested.vectors, small.x.astype(np.float64)
     expected = exact.pull(wide, cotangent.astype(exact.dtype))
     names = ("bfloat16", "float64")
     pairs = [
-        _Pair(names, primal, exact.call(wide), lambda i: entry(the.outputs, i)),
-        _Pair(names, gradient, expected, _gradient_place(the)),
+        _Pair(names, primal, exact.call(wide), lambda i: entry(tested.outputs, i)),
+        _Pair(names, gradient, expected, _gradient_place(tested)),
     ]
     return _agree(_ULPS * float(jnp.finfo(jnp.bfloat16).eps), pairs)
 

@@ -30,7 +30,11 @@ def make(config: Env) -> Environment:
         >>> environment.num_actions, environment.time_limit
         (2, 500)
     """
-    return wrap(_bare(config), config.wrappers)
+    environment = wrap(_bare(config), config.wrappers)
+    for name in config.wrappers.own:
+        wrapped = register.get("wrapper", name)(environment, config)
+        environment = _checked(wrapped, f"env.wrappers.own={name}")
+    return environment
 
 
 def check(config: Env) -> None:
@@ -109,11 +113,15 @@ def _parts(name: str) -> tuple[str, str]:
 
 def _registered(config: Env) -> Environment:
     """What a user's function returns for its registered name."""
-    made = register.get("env", config.id)(config)
+    return _checked(register.get("env", config.id)(config), f"env.id={config.id!r}")
+
+
+def _checked(made: object, given: str) -> Environment:
+    """What a registered function has returned, if it is an environment."""
     if not isinstance(made, Environment):
         raise ConfigError(
-            f"env.id={config.id!r}: the registered function returned a "
-            f"{type(made).__name__}, expected an Environment"
+            f"{given}: the registered function returned a {type(made).__name__}, "
+            "expected an Environment"
         )
     return made
 

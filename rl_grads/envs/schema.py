@@ -1,6 +1,7 @@
 """Config of the environment. Imports no JAX."""
 
 from rl_grads.config import at_least, config, group, number, positive, setting
+from rl_grads.register import Registered
 
 
 @config
@@ -18,6 +19,11 @@ class Wrappers:
         None,
         "subtract the running mean, divide by sqrt(running variance + this)",
         positive,
+    )
+    own: tuple[str, ...] = setting(
+        (),
+        "registered wrappers around, the first innermost",
+        Registered("wrapper"),
     )
 
 

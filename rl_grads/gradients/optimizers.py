@@ -34,7 +34,7 @@ def make(config: Any) -> optax.GradientTransformation:
     made, name = _unclipped(config.optimizer), config.gradient.update.clip
     if name is None:
         return made
-    clip = receipts.reported(register.get("clip", name)(config.gradient.update))
+    clip = receipts.reported(register.get("clip", name)(config))
     return optax.chain(optax.GradientTransformation(*clip), made)
 
 
@@ -160,29 +160,35 @@ def clip_global_norm(config: Any) -> receipts.Reported:
     """Scale the whole update down to `max_norm`."""
 
     def receipt(updates: Any, clipped: Any, state: Any) -> receipts.Receipt:
-        return receipts.of_norm(optax.tree.norm(updates), config.max_norm)
+        return receipts.of_norm(
+            optax.tree.norm(updates), config.gradient.update.max_norm
+        )
 
-    return receipts.reported(update_clips.clip_by_norm(config.max_norm), receipt)
+    return receipts.reported(
+        update_clips.clip_by_norm(config.gradient.update.max_norm), receipt
+    )
 
 
 def clip_element(config: Any) -> optax.GradientTransformation:
     """Clip every element to `[-max_abs, max_abs]`."""
-    return optax.clip(config.max_abs)
+    return optax.clip(config.gradient.update.max_abs)
 
 
 def clip_block_rms(config: Any) -> optax.GradientTransformation:
     """Scale every array down to a root mean square of `max_rms`."""
-    return update_clips.clip_by_rms(config.max_rms)
+    return update_clips.clip_by_rms(config.gradient.update.max_rms)
 
 
 def clip_per_layer(config: Any) -> optax.GradientTransformation:
     """Scale every layer down to `max_norm`."""
-    return update_clips.clip_by_layer(config.max_norm)
+    return update_clips.clip_by_layer(config.gradient.update.max_norm)
 
 
 def clip_agc(config: Any) -> optax.GradientTransformation:
     """Adaptive gradient clipping (Brock et al. 2021): relative to the parameters."""
-    clip = optax.adaptive_grad_clip(config.max_ratio, config.eps)
+    clip = optax.adaptive_grad_clip(
+        config.gradient.update.max_ratio, config.gradient.update.eps
+    )
     return update_clips.leaving_zero_units(clip)
 
 
@@ -190,7 +196,9 @@ def clip_auto(config: Any) -> receipts.Reported:
     """AutoClip (Seetharaman et al. 2020): to a percentile of the norms so far."""
 
     def receipt(updates: Any, clipped: Any, state: Any) -> receipts.Receipt:
-        limit = update_clips.auto_limit(state, config.percentile)
+        limit = update_clips.auto_limit(state, config.gradient.update.percentile)
         return receipts.of_norm(optax.tree.norm(updates), limit)
 
-    return receipts.reported(update_clips.auto_clip(config.percentile), receipt)
+    return receipts.reported(
+        update_clips.auto_clip(config.gradient.update.percentile), receipt
+    )

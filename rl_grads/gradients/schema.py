@@ -85,6 +85,11 @@ class Gradient:
     update: UpdateClip = group(UpdateClip, "clip of the update")
     clip: GraphClip = group(GraphClip, "clip inside the graph")
     per_example: PerExampleClip = group(PerExampleClip, "clip of single examples")
+    estimator: str | None = setting(
+        None,
+        "how a loss becomes a gradient; null: what clips and priorities ask for",
+        Registered("estimator"),
+    )
 
 
 @config("optimizer/sgd")

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, NoReturn
 import jax
 
 from rl_grads import config as configs
+from rl_grads import register
 from rl_grads.config import ConfigError, Domain, nearest
 from rl_grads.meta.bijectors import bijector, edges, interior
 
@@ -27,6 +28,7 @@ _SAMPLING = {
     "replay.exponent": Sampled("chooses what is replayed", "soft_weights"),
 }
 _UPDATE = ("optimizer", "gradient.update")
+_DRAWING = ("priority", "sampler")  # Components that act only by what is drawn.
 
 
 def where_it_acts(name: str) -> str:
@@ -40,9 +42,17 @@ def where_it_acts(name: str) -> str:
     """
     if name == INITIAL:
         return INITIAL
-    if _below(name, _SAMPLING):
+    kind = _kind(name)
+    if _below(name, _SAMPLING) or kind in _DRAWING:
         return "sampling"
-    return "update" if _below(name, _UPDATE) else "loss"
+    return "update" if _below(name, _UPDATE) or kind == "clip" else "loss"
+
+
+def _kind(name: str) -> str | None:
+    """The kind of the registered component whose number this is, if it is one's."""
+    section, _, rest = name.partition(".")
+    component = rest.partition(".")[0]
+    return register.kind_of_numbers(component) if section == "own" else None
 
 
 def _below(name: str, prefixes: Iterable[str]) -> str | None:
@@ -117,6 +127,13 @@ def _check_path(config: Any, name: str) -> None:
 
 
 def _check_sampled(name: str, forms: Iterable[str]) -> None:
+    if _kind(name) in _DRAWING:
+        known = ", ".join(f"{p} ({s.form})" for p, s in _SAMPLING.items())
+        _refuse(
+            name,
+            "a number that acts through the update; it chooses what is replayed, and "
+            f"what is drawn has a derivative only in the forms of {known}",
+        )
     prefix = _below(name, _SAMPLING)
     if prefix is not None and _SAMPLING[prefix].form not in forms:
         act, form = _SAMPLING[prefix]

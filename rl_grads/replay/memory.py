@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rl_grads import register
 from rl_grads.replay import blocked_sums, buffer, priorities, ranking
 from rl_grads.replay.blocked_sums import BlockedSums
 from rl_grads.replay.buffer import Experience, Ring, Size
 from rl_grads.replay.ranking import Ranking
+from rl_grads.replay.samplers import Stored
 
 _LEAST = 1e-30
 
@@ -157,6 +159,9 @@ def sample(
     ring, kept = memory.ring, memory.priorities
 
     def draw(key: jax.Array, count: int) -> jax.Array:
+        if config.replay.sampler is not None:
+            own = register.get("sampler", config.replay.sampler)
+            return own(key, Stored(size, time), count, config)
         if kept is None:
             return buffer.draw_uniform(key, size, time, count)
         return blocked_sums.draw(key, kept.tree, count)

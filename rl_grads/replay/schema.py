@@ -38,6 +38,9 @@ class Replay:
     priority: str = setting(
         "uniform", "what sampling is proportional to", Registered("priority")
     )
+    sampler: str | None = setting(
+        None, "how batches are drawn in the place of priorities", Registered("sampler")
+    )
     exponent: float = number(1.0, "exponent of the priorities", non_negative)
     large_batch: int = setting(
         4,

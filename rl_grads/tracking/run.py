@@ -24,6 +24,8 @@ class Run(NamedTuple):
         job_type: What kind of work it is.
         tags: Under which it is found, beside those of the settings.
         provenance: How it was made: command, commits, versions, device, host.
+        metrics: Names of all that its rows may have; told where registered trackers
+            are asked for.
     """
 
     directory: pathlib.Path
@@ -35,6 +37,7 @@ class Run(NamedTuple):
     job_type: str = "train"
     tags: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = {}
+    metrics: tuple[str, ...] = ()
 
 
 def final_values(summary: Mapping[str, Any], member: int | None) -> dict[str, Any]:

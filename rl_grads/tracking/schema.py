@@ -1,6 +1,7 @@
 """Config of what is logged and where. Imports neither JAX nor a tracker."""
 
 from rl_grads.config import at_least, config, group, one_of, setting
+from rl_grads.register import Registered
 
 
 @config
@@ -33,3 +34,6 @@ class Tracking:
     progress: bool = setting(True, "draw a progress bar")
     trackio: bool = setting(True, "mirror to Trackio's local dashboard")
     wandb: WandB = group(WandB, "mirror to Weights & Biases")
+    own: tuple[str, ...] = setting(
+        (), "registered trackers to mirror to as well", Registered("tracker")
+    )

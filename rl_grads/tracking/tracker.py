@@ -12,6 +12,7 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from rl_grads import register
 from rl_grads.tracking.background import Background, Mirror
 from rl_grads.tracking.files import MetricsFile, make_rows, read_rows, write_json
 from rl_grads.tracking.run import Run
@@ -132,4 +133,6 @@ def _mirrors(run: Run, resume: bool) -> list[tuple[str, Callable[[], Mirror]]]:
         made.append(("Weights & Biases", start))
     if run.settings.trackio:
         made.append(("Trackio", functools.partial(trackio.TrackioMirror, run, resume)))
+    for name in run.settings.own:
+        made.append((name, functools.partial(register.get("tracker", name), run)))
     return made

@@ -82,12 +82,14 @@ def meta_learn(
     `configure` makes the config of this moment from learned numbers.
     """
     assert member.meta is not None
-    the = meta_learning.Training(parts.agent, parts.config, configure, transition)
+    program = meta_learning.Training(parts.agent, parts.config, configure, transition)
     if member.memory is None or parts.size is None:
-        out = meta_learning.from_stream(the, member.agent, member.meta, flat(new))
+        out = meta_learning.from_stream(program, member.agent, member.meta, flat(new))
     else:
         source = meta_learning.Replayed(member.memory, parts.size, time)
-        out = meta_learning.from_replay(the, member.agent, member.meta, source, keys)
+        out = meta_learning.from_replay(
+            program, member.agent, member.meta, source, keys
+        )
     member = member._replace(agent=out.agent, meta=out.meta, memory=out.memory)
     return member, out.metrics
 

@@ -57,13 +57,13 @@ def configure(config: Any, progress: Any, real: Any) -> Any:
     return configs.anneal(config, progress)
 
 
-def make_problem(the: Training) -> Problem:
+def make_problem(program: Training) -> Problem:
     """The inner loop of an agent's own updates and the outer loss.
 
     The outer loss is the agent's loss with numbers as they were given, at
     `meta.outer_discount`. Its bootstrap is held constant, as in any semi-gradient.
     """
-    given = the.configure(None)
+    given = program.configure(None)
     discount = given.meta.outer_discount
     outer = given
     if discount is not None:
@@ -72,15 +72,19 @@ def make_problem(the: Training) -> Problem:
     def outer_loss(state: Any, data: Batch) -> jax.Array:
         bootstrap = state.params if state.target_params is None else state.target_params
         bootstrap = jax.lax.stop_gradient(bootstrap)
-        seen = _with_action(the.agent, state, data.transitions, outer)
-        given = (the.agent.loss, state.params, bootstrap, seen, data.weights, outer)
+        seen = _with_action(program.agent, state, data.transitions, outer)
+        given = (program.agent.loss, state.params, bootstrap, seen, data.weights, outer)
         return jnp.mean(weighted_losses(About(*given))[0])
 
-    weigh = weigher(the.agent, given.meta.sampling)
-    made = problem(the.agent.update, outer_loss, the.configure, the.transition, weigh)
-    prepared = lambda state, data: made.loss(  # noqa: E731
-        state, data._replace(transitions=the.transition(data.transitions, outer))
+    weigh = weigher(program.agent, given.meta.sampling)
+    made = problem(
+        program.agent.update, outer_loss, program.configure, program.transition, weigh
     )
+
+    def prepared(state: Any, data: Batch) -> jax.Array:
+        seen = program.transition(data.transitions, outer)
+        return made.loss(state, data._replace(transitions=seen))
+
     return made._replace(loss=prepared)
 
 
@@ -126,7 +130,11 @@ class Learnt(NamedTuple):
 
 
 def from_replay(
-    the: Training, agent: Any, meta: online.MetaState, source: Replayed, keys: jax.Array
+    program: Training,
+    agent: Any,
+    meta: online.MetaState,
+    source: Replayed,
+    keys: jax.Array,
 ) -> Learnt:
     """The updates of one iteration, an outer one after every `meta.steps`.
 
@@ -137,16 +145,16 @@ def from_replay(
         source: The replay memory.
         keys: One per inner update.
     """
-    steps = the.config.meta.steps
+    steps = program.config.meta.steps
     groups = keys.reshape(-1, steps)
 
     def group(learning: _Learning, keys: jax.Array) -> tuple[_Learning, Metrics]:
         kept = source.memory._replace(priorities=learning.priorities)
-        drawn, data = _draw(the.config, source._replace(memory=kept), keys)
+        drawn, data = _draw(program.config, source._replace(memory=kept), keys)
         batches = Batch(drawn.experience, drawn.weights, drawn.ratio)
         task = Task({}, learning.agent, batches, data, keys[0])
-        out = online.update(the.config, learning.meta, make_problem(the), task)
-        kept = _prioritise(kept, drawn, out.estimate.reports, the.config)
+        out = online.update(program.config, learning.meta, make_problem(program), task)
+        kept = _prioritise(kept, drawn, out.estimate.reports, program.config)
         means = jax.tree.map(lambda x: x.mean(0), out.estimate.reports.metrics)
         moved = _Learning(out.estimate.state, out.meta, kept.priorities)
         return moved, means | out.metrics
@@ -207,7 +215,7 @@ def first(agent: Any, experience: Any) -> Previous:
 
 
 def from_stream(
-    the: Training, agent: Any, meta: online.MetaState, experience: Any
+    program: Training, agent: Any, meta: online.MetaState, experience: Any
 ) -> Learnt:
     """The one update of an iteration, after an outer update for the one before.
 
@@ -221,12 +229,12 @@ def from_stream(
     batches = jax.tree.map(lambda x: x[None], Batch(before.experience))
     task = Task({}, before.agent, batches, Batch(experience), agent.key)
     task = task._replace(key=jax.random.fold_in(agent.key, agent.updates))
-    out = online.update(the.config, meta, make_problem(the), task)
+    out = online.update(program.config, meta, make_problem(program), task)
     # Not > 0: behind 2**31 updates the count goes on at -2**31.
     moved = online.choose(agent.updates != 0, out.meta, meta)
-    config = the.configure(moved.real)
-    new, report = the.agent.update(
-        agent, the.transition(experience, config), None, config
+    config = program.configure(moved.real)
+    new, report = program.agent.update(
+        agent, program.transition(experience, config), None, config
     )
     moved = moved._replace(previous=Previous(agent, experience))
     return Learnt(new, moved, None, report.metrics | out.metrics)

@@ -46,11 +46,13 @@ class Hooks(NamedTuple):
         save: Called behind every row with the snapshot, and whether
             `checkpoint.interval` asks for a checkpoint there.
         halted: Whether somebody has asked to stop; training then ends where it is.
+        callback: The user's own, called as `row` is when the row is safe; or None.
     """
 
     row: Callable[[int, Mapping[str, np.ndarray]], None] = lambda step, metrics: None
     save: Callable[[Snapshot, bool], None] = lambda snapshot, asked: None
     halted: Callable[[], bool] = lambda: False
+    callback: Callable[[int, Mapping[str, np.ndarray]], None] | None = None
 
 
 NO_HOOKS = Hooks()
@@ -123,6 +125,8 @@ def train_from(
             rows.append(row)
             hooks.row(row.step, row.metrics)
             hooks.save(snapshot, stop.save)
+            if hooks.callback is not None:
+                hooks.callback(row.step, row.metrics)
         halted = hooks.halted()
     per = steps_per_iteration(plan.config) * len(plan.members)
     timing = Timing(
@@ -149,6 +153,18 @@ def start(plan: Plan) -> Snapshot:
     if iterations:
         members = plan.engine.warm_up(plan.configs, members, 0, iterations)
     return Snapshot(iterations, members, iterations)
+
+
+def metric_names(plan: Plan) -> tuple[str, ...]:
+    """What rows may have, known before there is one: nothing is run."""
+    members = jax.eval_shape(lambda: fresh(plan))
+    given, zero = (plan.configs, members), np.int32(0)
+    chunk = plan.engine.chunk
+    found = dict(jax.eval_shape(chunk, *given, zero, zero, np.bool_(True))[1])
+    found |= jax.eval_shape(plan.engine.evaluate, *given, zero)
+    if measuring.is_on(plan.config):
+        found |= jax.eval_shape(plan.engine.diagnose, *given, zero)
+    return tuple(sorted(found))
 
 
 def restored(iteration: int, members: Any) -> Snapshot:

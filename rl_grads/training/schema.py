@@ -17,6 +17,7 @@ from rl_grads.config import (
 from rl_grads.envs.schema import Env
 from rl_grads.gradients.schema import Adam, Gradient
 from rl_grads.meta.schema import Meta
+from rl_grads.register import numbers
 from rl_grads.replay.schema import Replay
 from rl_grads.tracking.schema import Tracking
 from rl_grads.training.diagnostics.schema import Diagnostics
@@ -124,3 +125,4 @@ class Config:
     checkpoint: Checkpoint = group(Checkpoint, "checkpoints")
     tracking: Tracking = group(Tracking, "what is logged and where")
     run: RunSection = group(RunSection, "where files go")
+    own: Any = group(numbers, "numbers of registered components, by name")

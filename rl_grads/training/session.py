@@ -73,6 +73,9 @@ def _train(
     asked: _Asked,
 ) -> Result:
     runs = [_describe(setup, point, asked.how) for point in setup.group.points]
+    if plan.config.tracking.own:
+        metrics = run.metric_names(plan)
+        runs = [described._replace(metrics=metrics) for described in runs]
     with contextlib.ExitStack() as stack:
         with writing(setup.home):
             checkpoints = Checkpoints(setup.home, plan.config.checkpoint.keep)
@@ -84,7 +87,7 @@ def _train(
         progress = stack.enter_context(_progress(plan))
         due = Due(plan.config.checkpoint.seconds, time.monotonic())
         files = Files(plan, setup.group.points, trackers, checkpoints, progress, due)
-        hooks = run.Hooks(files.row, files.save, asked.halted)
+        hooks = run.Hooks(files.row, files.save, asked.halted, setup.callback)
         snapshot = begin.snapshot or run.start(plan)
         ended = run.train_from(plan, snapshot, hooks, begin.history)
         return _end(files, ended)

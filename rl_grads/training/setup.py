@@ -1,8 +1,10 @@
 """What a run with files is made of."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 from rl_grads.training.engine import Given
 from rl_grads.training.places import Group
@@ -19,6 +21,8 @@ class Setup(NamedTuple):
         group: Their folders, which nobody else works in.
         origin: How the run was started.
         source: The folder whose state it continues, None for a run from the start.
+        callback: Called with the step and the metrics `[members]` of each row, once it
+            is written; None calls nobody.
     """
 
     given: Given
@@ -26,6 +30,7 @@ class Setup(NamedTuple):
     group: Group
     origin: Origin
     source: pathlib.Path | None = None
+    callback: Callable[[int, Mapping[str, np.ndarray]], None] | None = None
 
     @property
     def home(self) -> pathlib.Path:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from rl_grads import config as configs
 from rl_grads.agents.agent import Agent
@@ -26,6 +27,8 @@ from rl_grads.training.result import Result, join
 from rl_grads.training.schema import Config
 from rl_grads.training.setup import Setup
 
+Callback = Callable[[int, Mapping[str, np.ndarray]], None]
+
 
 def train(
     agent: Agent | None = None,
@@ -34,6 +37,7 @@ def train(
     *,
     total_steps: int | None = None,
     run_dir: str | os.PathLike[str] | None = None,
+    callback: Callback | None = None,
 ) -> Result:
     """Train a population.
 
@@ -47,6 +51,9 @@ def train(
         total_steps: Environment steps per member, instead of the configs' own.
         run_dir: Folder for configs, metrics, summary and trackers, one below it for
             every config where they differ; None writes nothing.
+        callback: `callback(step, metrics)`, called between rows: the environment step
+            of the last one, and its metrics by name, `[members]` each. What it raises
+            ends training, and with `run_dir` the rows until then are on the disk.
 
     Returns:
         The metrics of every member over time, and the final parameters.
@@ -70,7 +77,7 @@ def train(
         changes["env.id"] = env
     given = Given(agent, None if isinstance(env, str) else env)
     members = continuing.keep_schedules(_changed(members, changes))
-    request = Request(given, members, provenance.of_this_process())
+    request = Request(given, members, provenance.of_this_process(), callback)
     with stopping.on_interrupt() as halted:
         if run_dir is None:
             return train_all(request, None, halted)
@@ -106,11 +113,13 @@ class Request(NamedTuple):
         given: Agent and environment, where they do not come from the config.
         members: The members, of any structures.
         origin: How it was started, for `run.json`.
+        callback: Called between rows; or None.
     """
 
     given: Given
     members: Sequence[Member]
     origin: provenance.Origin
+    callback: Callback | None = None
 
 
 def train_all(
@@ -130,7 +139,14 @@ def train_all(
     for group, source in zip(groups, sources, strict=True):
         if not results or results[-1].halted_at is None:
             own = [members[i] for i in group.members]
-            setup = Setup(request.given, own, group, request.origin, source.home)
+            setup = Setup(
+                request.given,
+                own,
+                group,
+                request.origin,
+                source.home,
+                request.callback,
+            )
             order += group.members
             results.append(_train_group(setup, halted))
     return join(results, order)
@@ -143,7 +159,7 @@ def _train_group(setup: Setup, halted: Callable[[], bool]) -> Result:
         if setup.group.home is not None:
             return session.record(setup, halted)
         plan = run.plan_for(setup.given, setup.members)
-        hooks = run.NO_HOOKS._replace(halted=halted)
+        hooks = run.NO_HOOKS._replace(halted=halted, callback=setup.callback)
         return run.result(plan, run.train_from(plan, run.start(plan), hooks))
 
 

@@ -90,6 +90,7 @@ def registry():
 
     components = {kind: dict(v) for kind, v in register._COMPONENTS.items()}
     schemas, modules, path = dict(config.SCHEMAS), set(sys.modules), list(sys.path)
+    numbers = dict(register._NUMBERS)
     yield register
     repo = ConfigStore.instance().repo
     for name in set(config.SCHEMAS) - set(schemas):
@@ -100,6 +101,9 @@ def registry():
         register._COMPONENTS[kind] = known
     config.SCHEMAS.clear()
     config.SCHEMAS.update(schemas)
+    register._NUMBERS.clear()
+    register._NUMBERS.update(numbers)
+    register._declare_own()
     sys.path[:] = path
     for name in set(sys.modules) - modules:
         if name.startswith("foreign_"):

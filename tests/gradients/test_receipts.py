@@ -122,7 +122,8 @@ def test_every_clip_of_the_update(clip, expected):
 
 @pytest.mark.parametrize("name", ["global_norm", "autoclip"])
 def test_the_free_receipt_of_a_clip_by_norm_is_that_of_the_comparison(name):
-    clip = register.get("clip", name)(UpdateClip(name, max_norm=4.0, percentile=50.0))
+    settings = UpdateClip(name, max_norm=4.0, percentile=50.0)
+    clip = register.get("clip", name)(Config(gradient=Gradient(settings)))
 
     @jax.jit
     def step(state, scale):

@@ -112,7 +112,7 @@ def test_an_outer_derivative_sees_the_percentile():
 
 @pytest.mark.parametrize("name", ["per_layer", "autoclip"])
 def test_a_zero_gradient_has_finite_outer_derivatives(name):
-    clip = register.get("clip", name)(UpdateClip(name))
+    clip = register.get("clip", name)(Config(gradient=Gradient(UpdateClip(name))))
 
     def total(scale):
         gradient = {"dead": {"w": scale * jnp.zeros(2)}, "alive": {"w": scale * 30.0}}

@@ -212,8 +212,8 @@ def test_the_outer_discount_is_held_fixed():
         return learning.transition(experience, config)
 
     configure = lambda real: meta_learning.configure(config, 0.0, real)  # noqa: E731
-    the = meta_learning.Training(parts.agent, config, configure, transition)
-    problem = meta_learning.make_problem(the)
+    program = meta_learning.Training(parts.agent, config, configure, transition)
+    problem = meta_learning.make_problem(program)
     keys = collecting.iteration_keys(member.key, jnp.int32(0), config.training)
     experience = jax.tree.map(
         lambda x: x[0], collecting.collect(parts, member, keys)[1]

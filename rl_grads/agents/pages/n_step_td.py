@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from rl_grads import register
-from rl_grads.agents import networks
+from rl_grads.agents import estimation, networks
 from rl_grads.agents.agent import (
     Agent,
     AgentState,
@@ -201,4 +201,6 @@ _NO_BATCH = "its updates are not batches"
 def from_config(config: Any, num_actions: int) -> Agent:
     """The agent with the network and the loss that a config names."""
     loss = register.get("loss", config.agent.loss)
-    return n_step_td(network=networks.make(config, 1), loss=loss)
+    network = networks.make(config, 1)
+    estimator = estimation.estimator(config, network)
+    return n_step_td(network=network, loss=loss, estimator=estimator)

@@ -111,6 +111,7 @@ _NO_LOSS = "it has no loss to clip inside"
             Need("gradient.per_example.quantile", None, _NO_BATCH),
             Need("gradient.clip.max_abs", None, _NO_LOSS),
             Need("gradient.clip.max_norm", None, _NO_LOSS),
+            Need("gradient.estimator", None, _NO_LOSS),
         ),
         STATE_VALUE,
     )

@@ -111,7 +111,7 @@ def _handed_over(agent: Agent) -> Iterator[Part]:
 
 def _unmet(config: Config, part: Part) -> Iterator[str]:
     """What stands under other keys and should not."""
-    for need in part.declared.needs:
+    for need in (*part.declared.needs, *register.NEEDS_OF_KIND.get(part.kind, ())):
         value = _plain(config, need.key)
         if value != need.value:
             wanted = "null" if need.value is None else need.value

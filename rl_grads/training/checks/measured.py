@@ -13,8 +13,8 @@ def check_memory(config: Config) -> None:
         return
     for name in ("sampling_variance", *health.SETTINGS):
         value = getattr(config.diagnostics, name)
-        if value is not None and value is not False:
-            off = "false" if value is True else "null"
+        if health.is_asked(value):
+            off = "false" if value is True else "[]" if name == "own" else "null"
             expected = f"{off} where replay is null: there is no memory to draw from"
             refuse(f"diagnostics.{name}", value, expected)
 

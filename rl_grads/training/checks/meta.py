@@ -119,14 +119,16 @@ def _check_reach(parts: Parts) -> None:
     member, new = jax.eval_shape(pose, prng.key(0))
     configure = functools.partial(meta_learning.configure, config, 0.5)
     lead = (config.meta.steps, _batch_size(config))
-    the = meta_learning.Training(parts.agent, config, configure, learning.transition)
+    program = meta_learning.Training(
+        parts.agent, config, configure, learning.transition
+    )
     task = Task(
         eta=member.meta.real,
         state=member.agent,
         batches=Batch(_shapes(new, lead), ratio=_ratio(member, lead)),
         data=Batch(_shapes(new, lead[1:])),
     )
-    check_reach(meta_learning.make_problem(the), task)
+    check_reach(meta_learning.make_problem(program), task)
 
 
 def _batch_size(config: Any) -> int:

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rl_grads import register
+from rl_grads.agents.agent import AgentState
 from rl_grads.autodiff.per_example import gradient_statistics
 from rl_grads.config import ConfigError
 from rl_grads.replay import memory
@@ -28,6 +30,7 @@ SETTINGS = (
     "update_ratios",
     "dormant_threshold",
     "rank_threshold",
+    "own",
 )
 OF_ACTIVATIONS = ("dormant_threshold", "rank_threshold")
 _OF_GRADIENTS = {"noise_scale", "layer_norms", "nonfinite_examples", "interference"}
@@ -42,12 +45,19 @@ class View(NamedTuple):
         slots: Where they lie in the memory, `[M]`.
         loss: `loss(params, transition) -> (scalar, signals)`.
         key: PRNG key.
+        agent: State of the agent; `loss` is derived at its `params`.
     """
 
     batch: Transition
     slots: jax.Array
     loss: Callable[..., Any]
     key: jax.Array
+    agent: AgentState
+
+
+def is_asked(value: object) -> bool:
+    """Whether the value of a setting of `diagnostics` asks for a measurement."""
+    return value not in (None, False, ())
 
 
 def asked(settings: Any) -> tuple[str, ...]:
@@ -59,7 +69,7 @@ def asked(settings: Any) -> tuple[str, ...]:
         ('interference', 'rank_threshold')
     """
     values = ((name, getattr(settings, name)) for name in SETTINGS)
-    return tuple(name for name, v in values if v is not None and v is not False)
+    return tuple(name for name, value in values if is_asked(value))
 
 
 def measure(
@@ -76,7 +86,16 @@ def measure(
     found = _of_gradients(parts, member, view) | _of_activations(parts, member, view)
     if parts.config.diagnostics.update_ratios:
         found |= _of_an_update(parts, member, time, view.key)
+    for name in parts.config.diagnostics.own:
+        found |= _named(name, register.get("diagnostic", name)(view, parts.config))
     return {f"diagnostics/{name}": value for name, value in found.items()}
+
+
+def _named(name: str, measured: Any) -> Metrics:
+    """A number under the name of its measurement, several below it."""
+    if isinstance(measured, Mapping):
+        return _prefixed(name, measured)
+    return {name: measured}
 
 
 def _of_gradients(parts: Parts, member: MemberState, view: View) -> Metrics:

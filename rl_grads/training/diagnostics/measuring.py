@@ -68,7 +68,8 @@ def diagnose(parts: Parts, member: MemberState, time: jax.Array) -> dict[str, Ma
     count = parts.config.diagnostics.examples
     slots = _slots(parts, member, time, key, count)
     batch = _transitions(parts, member, key, slots)
-    view = health.View(batch, slots, _loss(parts, member), key)
+    loss = _loss(parts, member)
+    view = health.View(batch, slots, loss, key, member.agent)
     metrics = health.measure(parts, member, time, view)
     if parts.config.diagnostics.sampling_variance:
         metrics |= _sampling_variance(parts, member, slots, batch)

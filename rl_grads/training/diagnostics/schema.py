@@ -1,6 +1,7 @@
 """Config of what a run measures of itself. Imports no JAX."""
 
 from rl_grads.config import at_least, config, non_negative, number, setting, unit
+from rl_grads.register import Registered
 
 
 @config
@@ -53,6 +54,9 @@ class Diagnostics:
         "values that hold all but this part of their sum (usual: .01); costs that pass "
         "and one singular value decomposition",
         unit,
+    )
+    own: tuple[str, ...] = setting(
+        (), "registered measurements, per logged row", Registered("diagnostic")
     )
     examples: int = setting(
         512, "transitions, drawn uniformly, that a measurement looks at", at_least(2)
