@@ -33,6 +33,7 @@ MAY_IMPORT = {
 ONLY_IN = {
     "hydra": ("rl_grads.cli", "hydra_plugins"),
     "omegaconf": ("rl_grads.cli", "hydra_plugins"),
+    "hydra._internal": ("rl_grads.cli.hydra_private",),
     "wandb": ("rl_grads.tracking.wandb",),
     "trackio": ("rl_grads.tracking.trackio", "rl_grads.cli.dashboard"),
 }

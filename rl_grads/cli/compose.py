@@ -8,8 +8,6 @@ from typing import Any, NamedTuple, NoReturn
 
 import hydra
 from hydra import version
-from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
@@ -26,6 +24,11 @@ import rl_grads.training.schema as schema
 from rl_grads.cli import own_configs, text_fields
 from rl_grads.cli.environment_values import environment_values as environment_values
 from rl_grads.cli.errors import KNOWN, no_such_key, not_accepted, shorten_value
+from rl_grads.cli.hydra_private import (
+    Hydra,
+    create_config_search_path,
+    get_args_parser,
+)
 from rl_grads.config import (
     SCHEMAS,
     ConfigError,

@@ -6,11 +6,11 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from rl_grads.cli import compose, places
+from rl_grads.cli.hydra_private import BasicSweeper
 from rl_grads.config import ConfigError, shorten
 
 _TRUSTED = ("hydra.", "hydra_plugins.", "logging.", "colorlog.")

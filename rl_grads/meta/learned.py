@@ -188,6 +188,31 @@ def insert(config: Any, learned: Mapping[str, Any]) -> Any:
     return configs.replace(config, paths)
 
 
+def current(config: Any, progress: Any, real: Learned | None) -> Any:
+    """The config at this moment of training, with learned numbers in it.
+
+    The whole way of a learned number into an update: from the real line to its domain,
+    to its place in the config, and only then through the schedules, so that a learned
+    learning rate multiplies its schedule.
+
+    Args:
+        config: As it was given.
+        progress: Part of training that has passed.
+        real: Learned numbers on the real line, by dotted path; None where there are
+            none.
+
+    Example:
+        >>> from rl_grads.training.schema import Config
+        >>> config = Config()
+        >>> real = to_real(config, values(config, ["agent.discount"]))
+        >>> round(float(current(config, 0.0, real).agent.discount), 4)
+        0.99
+    """
+    if real is not None:
+        config = insert(config, to_domain(config, real))
+    return configs.anneal(config, progress)
+
+
 def to_real(config: Any, learned: Mapping[str, Any]) -> Learned:
     """Values to the real line, each by the bijector of its domain."""
     return {

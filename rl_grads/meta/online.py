@@ -61,11 +61,6 @@ def _optimizer(config: Any) -> optax.GradientTransformation:
     return register.get("optimizer", schema_name(settings))(settings)
 
 
-def insert(config: Any, real: learned.Learned) -> Any:
-    """The config with the values of learned numbers in their places."""
-    return learned.insert(config, learned.to_domain(config, real))
-
-
 def metrics(config: Any, real: learned.Learned) -> dict[str, jax.Array]:
     """The values of learned numbers, as `learned/PATH`."""
     values = learned.to_domain(config, real)

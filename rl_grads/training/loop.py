@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from rl_grads import long
 from rl_grads.envs.environment import INSTANCES
-from rl_grads.meta import online
+from rl_grads.meta import learned, online
 from rl_grads.replay import buffer, memory
 from rl_grads.training import meta_learning
 from rl_grads.training.collecting import collect, iteration_keys, store
@@ -93,7 +93,7 @@ def iterate(
     """One iteration: collect, store, learn; members that stopped keep their agent."""
     training = parts.config.training
     part = progress(training, time)
-    configure = functools.partial(meta_learning.configure, parts.config, part)
+    configure = functools.partial(learned.current, parts.config, part)
     parts = parts._replace(config=configure(member.meta and member.meta.real))
     keys = iteration_keys(member.key, time, training)
     moved, new, finished = collect(parts, member, keys)
@@ -164,11 +164,11 @@ def chunk(
     count, sums = member.stretch
     metrics, finished = long.high(sums)
     means = {name: value / count for name, value in metrics.items()}
-    learned = {}
+    values = {}
     if member.meta is not None:
-        learned = online.metrics(parts.config, member.meta.real)
+        values = online.metrics(parts.config, member.meta.real)
     rest = _episode_metrics(member, finished) | _replay_metrics(parts, member, time)
-    return member, {**means, **rest, **learned}
+    return member, {**means, **rest, **values}
 
 
 def _replay_metrics(

@@ -46,17 +46,6 @@ class Training(NamedTuple):
     transition: Callable[[Any, Any], Any]
 
 
-def configure(config: Any, progress: Any, real: Any) -> Any:
-    """The config at this moment of training, with learned numbers in it.
-
-    They go in before the schedules are evaluated: a learned learning rate multiplies
-    its schedule.
-    """
-    if real is not None:
-        config = online.insert(config, real)
-    return configs.anneal(config, progress)
-
-
 def make_problem(program: Training) -> Problem:
     """The inner loop of an agent's own updates and the outer loss.
 

@@ -1,5 +1,7 @@
 """Learning numbers of the config while training: `meta.learn`."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -151,10 +153,10 @@ def test_a_learned_step_size_multiplies_its_schedule():
     config = walk(learn=(RATE,))
     config.optimizer.learning_rate_decay = 0.5
     real = learned.to_real(config, {RATE: 0.2})
-    made = [meta_learning.configure(config, p, real) for p in (0.0, 0.5, 1.0)]
+    made = [learned.current(config, p, real) for p in (0.0, 0.5, 1.0)]
     rates = [float(m.optimizer.learning_rate) for m in made]
     assert rates == pytest.approx([0.2, 0.15, 0.1])
-    given = meta_learning.configure(config, 1.0, None)
+    given = learned.current(config, 1.0, None)
     assert float(given.optimizer.learning_rate) == pytest.approx(0.05)
 
 
@@ -211,7 +213,7 @@ def test_the_outer_discount_is_held_fixed():
         seen.append(config.agent.discount)
         return learning.transition(experience, config)
 
-    configure = lambda real: meta_learning.configure(config, 0.0, real)  # noqa: E731
+    configure = functools.partial(learned.current, config, 0.0)
     program = meta_learning.Training(parts.agent, config, configure, transition)
     problem = meta_learning.make_problem(program)
     keys = collecting.iteration_keys(member.key, jnp.int32(0), config.training)

@@ -117,7 +117,7 @@ def _check_reach(parts: Parts) -> None:
         return member, collecting.collect(parts, member, keys)[1]
 
     member, new = jax.eval_shape(pose, prng.key(0))
-    configure = functools.partial(meta_learning.configure, config, 0.5)
+    configure = functools.partial(learned.current, config, 0.5)
     lead = (config.meta.steps, _batch_size(config))
     program = meta_learning.Training(
         parts.agent, config, configure, learning.transition
