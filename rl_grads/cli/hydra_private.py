@@ -1,7 +1,7 @@
 """What is used of Hydra's private modules, and why there is no public way.
 
-- `Hydra`: to compose a command line without running it, as `hydra.main` will; the public
-  `hydra.compose` knows neither `--config-dir` nor the modes RUN and MULTIRUN.
+- `Hydra`: to compose a command line without running it, as `hydra.main` will; the
+  public `hydra.compose` knows neither `--config-dir` nor the modes RUN and MULTIRUN.
 - `create_config_search_path`: where that looks for configs, in `hydra.main`'s order.
 - `get_args_parser`: to tell options from overrides before Hydra prints and exits.
 - `BasicSweeper`: to split the values of a sweep as Hydra's own sweeper does.
