@@ -12,7 +12,7 @@ TRAINS = f"{PACKAGE}.training.train"
 
 
 @pytest.mark.parametrize("name", [n for n in modules(PACKAGE) if n != TRAINS])
-def test_examples_hold(name, tmp_path, monkeypatch):
+def test_examples_hold(name, tmp_path, monkeypatch, as_registered):
     monkeypatch.chdir(tmp_path)
     assert doctest.testmod(importlib.import_module(name)).failed == 0
 

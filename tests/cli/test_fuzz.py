@@ -117,7 +117,7 @@ def _value(rng: random.Random, field: Field) -> str:
 def _one(rng: random.Random, field: Field) -> str:
     names = getattr(field.domain, "names", None)
     if names is not None:
-        return rng.choice(names)
+        return rng.choice(names or ["nobody_has_registered_one"])
     if field.type is bool:
         return rng.choice(["true", "false"])
     if isinstance(field.domain, Interval):

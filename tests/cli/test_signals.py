@@ -41,9 +41,8 @@ LONG = (
 )
 
 
-def hang_up_counts():
-    """Under `nohup` children ignore SIGHUP, and so does the command, as it should."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+# Under `nohup` children ignore SIGHUP, and so does the command, as it should.
+HANG_UP_COUNTS = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)"
 
 
 @pytest.fixture
@@ -53,7 +52,7 @@ def start(tmp_path):
 
     def run(*arguments, before=""):
         code = (
-            f"{before}\nimport sys; from rl_grads.cli.main import main;"
+            f"{HANG_UP_COUNTS}\n{before}\nimport sys; from rl_grads.cli.main import main;"
             "sys.exit(main(sys.argv[1:]))"
         )
         process = subprocess.Popen(
@@ -63,7 +62,6 @@ def start(tmp_path):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=hang_up_counts,
         )
         processes.append(process)
         return process

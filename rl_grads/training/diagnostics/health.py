@@ -57,7 +57,7 @@ class View(NamedTuple):
 
 def is_asked(value: object) -> bool:
     """Whether the value of a setting of `diagnostics` asks for a measurement."""
-    return value not in (None, False, ())
+    return value is not None and value is not False and value != ()
 
 
 def asked(settings: Any) -> tuple[str, ...]:
