@@ -93,17 +93,21 @@ def engine(given: Given, mesh: jax.sharding.Mesh) -> Engine:
         return loop.chunk(parts(given, config), member, time, iterations, first)
 
     spread = functools.partial(over_members, mesh)
+    train = functools.partial(over_members, mesh, in_lockstep=False)
     return Engine(
         init=jax.jit(spread(init, (0, 0))),
         evaluate=jax.jit(spread(evaluate, (0, 0, None))),
         diagnose=jax.jit(spread(diagnose, (0, 0, None))),
-        warm_up=jax.jit(spread(warm_up, (0, 0, None, None)), donate_argnums=1),
-        chunk=jax.jit(spread(chunk, (0, 0, None, None, None)), donate_argnums=1),
+        warm_up=jax.jit(train(warm_up, (0, 0, None, None)), donate_argnums=1),
+        chunk=jax.jit(train(chunk, (0, 0, None, None, None)), donate_argnums=1),
     )
 
 
 def over_members(
-    mesh: jax.sharding.Mesh, fun: Callable[..., Any], axes: tuple[int | None, ...]
+    mesh: jax.sharding.Mesh,
+    fun: Callable[..., Any],
+    axes: tuple[int | None, ...],
+    in_lockstep: bool = True,
 ) -> Callable[..., Any]:
     """Vmap a function of one member over all, sharded; arguments with axis None are
     shared.
@@ -112,8 +116,19 @@ def over_members(
         mesh: The devices, see `devices.layout`.
         fun: Of ONE member.
         axes: 0 or None for each argument.
+        in_lockstep: It may name the axis of the members on its device. Where it does
+            not, a member that has a device for itself is not vmapped at all.
     """
-    together = jax.vmap(fun, axes, axis_name=_TOGETHER)
+    vmapped = jax.vmap(fun, axes, axis_name=_TOGETHER)
+
+    def together(*args: Any) -> Any:
+        return vmapped(*args) if in_lockstep or _count(args, axes) > 1 else alone(*args)
+
+    def alone(*args: Any) -> Any:
+        pairs = zip(args, axes, strict=True)
+        own = [a if axis is None else jax.tree.map(_first, a) for a, axis in pairs]
+        return jax.tree.map(lambda x: x[None], fun(*own))
+
     sharded = jax.shard_map(
         together,
         mesh=mesh,
@@ -128,3 +143,13 @@ def over_members(
         return (together if off else sharded)(*args)
 
     return spread
+
+
+def _first(leaf: jax.Array) -> jax.Array:
+    return leaf[0]
+
+
+def _count(args: tuple[Any, ...], axes: tuple[int | None, ...]) -> int:
+    """How many members a device has."""
+    own = [a for a, axis in zip(args, axes, strict=True) if axis is not None]
+    return jax.tree.leaves(own)[0].shape[0]

@@ -52,7 +52,8 @@ def start(tmp_path):
 
     def run(*arguments, before=""):
         code = (
-            f"{HANG_UP_COUNTS}\n{before}\nimport sys; from rl_grads.cli.main import main;"
+            f"{HANG_UP_COUNTS}\n{before}\n"
+            "import sys; from rl_grads.cli.main import main;"
             "sys.exit(main(sys.argv[1:]))"
         )
         process = subprocess.Popen(
