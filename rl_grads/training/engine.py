@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from rl_grads import register
@@ -19,6 +20,9 @@ from rl_grads.training.member import Parts, ring_size
 _MEMBERS = PartitionSpec("members")
 _SHARED = PartitionSpec()
 _TOGETHER = "together"  # The members on one device.
+_AT_ONCE = (
+    8  # Of them; more do not stay in a core's cache, and run one part after another.
+)
 
 
 class Given:
@@ -47,7 +51,7 @@ class Engine(NamedTuple):
 
     Attributes:
         init: `init(configs, keys) -> members`.
-        warm_up: `warm_up(configs, members, time, iterations) -> members`.
+        warm_up: `warm_up(configs, members, time, iterations) -> (members, {})`.
         chunk: `chunk(configs, members, time, iterations, first) -> (members, metrics)`.
         evaluate: `evaluate(configs, members, time) -> metrics`.
         diagnose: `diagnose(configs, members, time) -> metrics`.
@@ -87,27 +91,29 @@ def engine(given: Given, mesh: jax.sharding.Mesh) -> Engine:
         return measuring.diagnose(parts(given, config), member, time)
 
     def warm_up(config: Any, member: Any, time: jax.Array, iterations: Any) -> Any:
-        return loop.warm_up(parts(given, config), member, time, iterations)
+        return loop.warm_up(parts(given, config), member, time, iterations), {}
 
     def chunk(config: Any, member: Any, time: Any, iterations: Any, first: Any) -> Any:
         return loop.chunk(parts(given, config), member, time, iterations, first)
 
+    def apart(config: Any) -> bool:
+        first = jax.tree.map(_first, config)  # Host environments step together.
+        return on_cpu and parts(given, first).environment.resamples
+
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
     spread = functools.partial(over_members, mesh)
-    train = functools.partial(over_members, mesh, in_lockstep=False)
+    train = functools.partial(training_members, mesh, apart)
     return Engine(
         init=jax.jit(spread(init, (0, 0))),
         evaluate=jax.jit(spread(evaluate, (0, 0, None))),
         diagnose=jax.jit(spread(diagnose, (0, 0, None))),
-        warm_up=jax.jit(train(warm_up, (0, 0, None, None)), donate_argnums=1),
-        chunk=jax.jit(train(chunk, (0, 0, None, None, None)), donate_argnums=1),
+        warm_up=jax.jit(train(warm_up, 2), donate_argnums=1),
+        chunk=jax.jit(train(chunk, 3), donate_argnums=1),
     )
 
 
 def over_members(
-    mesh: jax.sharding.Mesh,
-    fun: Callable[..., Any],
-    axes: tuple[int | None, ...],
-    in_lockstep: bool = True,
+    mesh: jax.sharding.Mesh, fun: Callable[..., Any], axes: tuple[int | None, ...]
 ) -> Callable[..., Any]:
     """Vmap a function of one member over all, sharded; arguments with axis None are
     shared.
@@ -116,21 +122,66 @@ def over_members(
         mesh: The devices, see `devices.layout`.
         fun: Of ONE member.
         axes: 0 or None for each argument.
-        in_lockstep: It may name the axis of the members on its device. Where it does
-            not, a member that has a device for itself is not vmapped at all.
     """
+    return _sharded(mesh, jax.vmap(fun, axes, axis_name=_TOGETHER), axes)
+
+
+def training_members(
+    mesh: jax.sharding.Mesh,
+    apart: Callable[[Any], bool],
+    fun: Callable[..., Any],
+    shared: int,
+) -> Callable[..., Any]:
+    """As `over_members`, for what members do each for itself, as fast as they can.
+
+    A member that has a device for itself is not vmapped at all. Of many on one core,
+    parts of at most eight run one after another, each in place: what more of them work
+    on does not stay in the core's cache.
+
+    Args:
+        mesh: The devices, see `devices.layout`.
+        apart: Of the stacked configs: whether members may run apart from each other.
+        fun: `fun(config, member, *shared) -> (member, metrics)`, of ONE member.
+        shared: How many arguments are shared.
+    """
+    axes = (0, 0, *[None] * shared)
     vmapped = jax.vmap(fun, axes, axis_name=_TOGETHER)
 
-    def together(*args: Any) -> Any:
-        return vmapped(*args) if in_lockstep or _count(args, axes) > 1 else alone(*args)
+    def run(config: Any, members: Any, *rest: Any) -> Any:
+        count = jax.tree.leaves(members)[0].shape[0]
+        size = _part(count)
+        if count == 1:
+            own = jax.tree.map(_first, (config, members))
+            return jax.tree.map(lambda x: x[None], fun(*own, *rest))
+        if size is None or not apart(config):
+            return vmapped(config, members, *rest)
+        return in_parts(config, members, rest, size)
 
-    def alone(*args: Any) -> Any:
-        pairs = zip(args, axes, strict=True)
-        own = [a if axis is None else jax.tree.map(_first, a) for a, axis in pairs]
-        return jax.tree.map(lambda x: x[None], fun(*own))
+    def in_parts(config: Any, members: Any, rest: Any, size: int) -> Any:
+        def part(at: jax.Array, whole: Any) -> Any:
+            def take(x: jax.Array) -> jax.Array:
+                return jax.lax.dynamic_slice_in_dim(x, at * size, size)
 
+            def put(x: jax.Array, new: jax.Array) -> jax.Array:
+                return jax.lax.dynamic_update_slice_in_dim(x, new, at * size, 0)
+
+            own = jax.tree.map(take, (config, whole[0]))
+            return jax.tree.map(put, whole, vmapped(*own, *rest))
+
+        found = jax.eval_shape(vmapped, config, members, *rest)[1]
+        metrics = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), found)
+        parts = jax.tree.leaves(members)[0].shape[0] // size
+        return jax.lax.fori_loop(0, parts, part, (members, metrics))
+
+    return _sharded(mesh, run, axes)
+
+
+def _sharded(
+    mesh: jax.sharding.Mesh, fun: Callable[..., Any], axes: tuple[int | None, ...]
+) -> Callable[..., Any]:
+    """A function of the members on one device, on all devices."""
     sharded = jax.shard_map(
-        together,
+        fun,
         mesh=mesh,
         in_specs=tuple(_SHARED if axis is None else _MEMBERS for axis in axes),
         out_specs=_MEMBERS,
@@ -140,16 +191,24 @@ def over_members(
     def spread(*args: Any) -> Any:
         # Op by op a shard_map compiles every one of them by itself, for minutes.
         off = jax.config.jax_disable_jit  # pyright: ignore[reportAttributeAccessIssue]
-        return (together if off else sharded)(*args)
+        return (fun if off else sharded)(*args)
 
     return spread
 
 
+def _part(count: int) -> int | None:
+    """How many of a device's members run at once; None: all, or there are no equal
+    parts.
+
+    Example:
+        >>> [_part(count) for count in (8, 10, 15, 16, 17)]
+        [None, 5, 5, 8, None]
+    """
+    if count <= _AT_ONCE:
+        return None
+    sizes = range(_AT_ONCE, _AT_ONCE // 2, -1)
+    return next((size for size in sizes if count % size == 0), None)
+
+
 def _first(leaf: jax.Array) -> jax.Array:
     return leaf[0]
-
-
-def _count(args: tuple[Any, ...], axes: tuple[int | None, ...]) -> int:
-    """How many members a device has."""
-    own = [a for a, axis in zip(args, axes, strict=True) if axis is not None]
-    return jax.tree.leaves(own)[0].shape[0]

@@ -151,7 +151,7 @@ def start(plan: Plan) -> Snapshot:
     members = fresh(plan)
     iterations = warm_up_iterations(plan.config)
     if iterations:
-        members = plan.engine.warm_up(plan.configs, members, 0, iterations)
+        members, _ = plan.engine.warm_up(plan.configs, members, 0, iterations)
     return Snapshot(iterations, members, iterations)
 
 

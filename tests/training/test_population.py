@@ -57,6 +57,7 @@ def trained(config, seeds):
     ("size", "optimised"),
     [
         (3, False),
+        (20, False),  # Parts of five, one after another.
         *(pytest.param(n, True, marks=pytest.mark.slow) for n in (3, 8, 16, 32)),
     ],
 )
