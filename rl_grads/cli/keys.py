@@ -8,8 +8,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from rl_grads.cli import plugins
 from rl_grads.cli.errors import accepts
-from rl_grads.config import SCHEMAS, Field, fields, get
+from rl_grads.config import SCHEMAS, ConfigError, Field, fields, get
 from rl_grads.training.metrics import METRICS
 from rl_grads.training.schema import Config
 
@@ -40,7 +41,20 @@ def main(argv: Sequence[str]) -> int:
         prog="rl-grads keys", description="Print every config key and every metric."
     )
     parser.add_argument("--write", metavar="PATH", help="write the page to a file")
-    path = parser.parse_args(list(argv)).write
+    parser.add_argument(
+        "--plugin",
+        metavar="MODULE",
+        action="append",
+        default=[],
+        help="import a module of yours first, so that its keys are listed",
+    )
+    arguments = parser.parse_args(list(argv))
+    try:
+        plugins.load(arguments.plugin)
+    except ConfigError as error:
+        print(f"rl-grads keys: {error}", file=sys.stderr)
+        return 2
+    path = arguments.write
     if path is None:
         print(page())
         return 0

@@ -125,3 +125,21 @@ def test_every_declared_key_is_one_of_the_config():
     paths = set(errors.declared())
     assert {path for path, _, _ in walk(rg.Config())} <= paths
     assert "optimizer.momentum" in paths  # Of another choice than the default.
+
+
+def test_keys_of_a_plugin_are_listed(command, home, registry):
+    (home / "foreign_numbers.py").write_text(
+        "import rl_grads as rg\n"
+        "from rl_grads.config import config, number\n"
+        "@config\n"
+        "class Numbers:\n"
+        "    power: float = number(2.0, 'of the error')\n"
+        "rg.register.priority('foreign', Numbers)(lambda signals, config: None)\n"
+    )
+    assert "own.foreign.power" not in command("keys").out
+    told = command("keys", "--plugin", "foreign_numbers").out
+    row = "| `own.foreign.power` | number | `2` | a number in (-inf, inf) | of the error |"
+    assert row in told
+    missing = command("keys", "--plugin", "foreign_nmbers")
+    assert missing.status == 2
+    assert missing.err.startswith("rl-grads keys: --plugin=foreign_nmbers: expected a")

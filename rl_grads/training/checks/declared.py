@@ -68,14 +68,16 @@ def parts(config: Config) -> Iterator[Part]:
         ['agent=q_learning', 'agent.loss=q_learning']
     """
     for key, field, value in walk(config):
-        kind = name = None
-        if isinstance(field.domain, Registered) and value is not None:
-            kind, name = field.domain.kind, value
+        if isinstance(field.domain, Registered):
+            kind, chosen = field.domain.kind, value
         elif is_config(value) and has_name(value):
-            kind, name = schema_group(field), schema_name(value)
-        if kind in register.KINDS and name in register.names(kind):
-            declared = register.declared(register.get(kind, name))
-            yield Part(key, kind, name, declared)
+            kind, chosen = schema_group(field), schema_name(value)
+        else:
+            continue
+        for name in chosen if isinstance(chosen, tuple) else (chosen,):
+            if kind in register.KINDS and name in register.names(kind):
+                declared = register.declared(register.get(kind, name))
+                yield Part(key, kind, name, declared)
 
 
 def _misfits(

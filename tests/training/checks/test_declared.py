@@ -127,3 +127,6 @@ def test_what_others_declare_is_checked(as_registered):
     with pytest.raises(ConfigError, match=message.format("agent.trace")):
         check(config(TDLambda(trace="sevens")), EMPTY)
     check(config(TDLambda(trace="sevens"), {"training.batch_size": 7}), EMPTY)
+    register.diagnostic("sevens")(mark(lambda view, config: 7.0))
+    with pytest.raises(ConfigError, match=message.format("diagnostics.own")):
+        check(rg.replace(rg.Config(), {"diagnostics.own": ("sevens",)}), EMPTY)
