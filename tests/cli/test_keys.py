@@ -133,12 +133,12 @@ def test_keys_of_a_plugin_are_listed(command, home, registry):
         "from rl_grads.config import config, number\n"
         "@config\n"
         "class Numbers:\n"
-        "    power: float = number(2.0, 'of the error')\n"
+        "    power: float = number(2.0, 'power')\n"
         "rg.register.priority('foreign', Numbers)(lambda signals, config: None)\n"
     )
     assert "own.foreign.power" not in command("keys").out
     told = command("keys", "--plugin", "foreign_numbers").out
-    row = "| `own.foreign.power` | number | `2` | a number in (-inf, inf) | of the error |"
+    row = "| `own.foreign.power` | number | `2` | a number in (-inf, inf) | power |"
     assert row in told
     missing = command("keys", "--plugin", "foreign_nmbers")
     assert missing.status == 2
