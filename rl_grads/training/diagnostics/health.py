@@ -57,7 +57,9 @@ class View(NamedTuple):
 
 def is_asked(value: object) -> bool:
     """Whether the value of a setting of `diagnostics` asks for a measurement."""
-    return value is not None and value is not False and value != ()
+    if isinstance(value, tuple):
+        return len(value) > 0
+    return value is not None and value is not False  # Numbers may be traced.
 
 
 def asked(settings: Any) -> tuple[str, ...]:

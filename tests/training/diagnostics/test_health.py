@@ -75,7 +75,7 @@ def measured(network, params, batch, slots=None, **diagnostics):
     def loss(params, one):
         return agent.loss(params, params, one, value)
 
-    view = health.View(batch, slots, loss, jax.random.key(0))
+    view = health.View(batch, slots, loss, jax.random.key(0), state)
     found = health.measure(parts, member, jnp.int32(0), view)
     return {name.removeprefix("diagnostics/"): float(v) for name, v in found.items()}
 

@@ -65,7 +65,7 @@ def test_the_meter_measures_what_it_says():
             ("td_error_0.6", jnp.abs(signals.td_error) ** 0.6),
             ("gradient_norm", jnp.linalg.norm(each, axis=1)),
         ):
-            ratio = found[f"sampling_variance/{prefix}{name}"]
+            ratio = found[f"sampling_variance/{prefix}{name}"].value
             expected = by_definition(gradients, priority)
             np.testing.assert_allclose(ratio, expected, rtol=2e-3)
 
@@ -110,8 +110,8 @@ def by_definition(gradients, priority) -> float:
 def test_a_large_batch_is_in_between_uniform_and_gradient_norms():
     parts, state = member(config(**{"replay.large_batch": 5}))
     found = jax.jit(functools.partial(measuring.diagnose, parts))(state, 300)
-    norm = found["sampling_variance/gradient_norm"]
-    large = found["sampling_variance/large_batch"]
+    norm = found["sampling_variance/gradient_norm"].value
+    large = found["sampling_variance/large_batch"].value
     np.testing.assert_allclose(large, 0.2 + 0.8 * norm, rtol=1e-5)
 
 
