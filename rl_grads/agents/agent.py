@@ -10,6 +10,7 @@ import optax
 from rl_grads.gradients import optimizers, per_example_clip, receipts
 from rl_grads.gradients.clips import clipped_network
 from rl_grads.gradients.estimators import About, Estimator
+from rl_grads.register import STATE_VALUE, Declaration, Need
 from rl_grads.td.losses import Loss
 from rl_grads.td.transition import Signals, Transition
 
@@ -176,6 +177,19 @@ def apply_gradient(state: AgentState, gradient: Any, config: Any) -> AgentState:
         optimizer=optimizer,
         updates=updates,
     )
+
+
+_ORDER = "it learns from transitions in order"
+_NO_BATCH = "its updates are not batches"
+# What an agent that calls `in_order` needs, and the values that it learns.
+LEARNS_IN_ORDER = Declaration(
+    (
+        Need("replay", None, _ORDER),
+        Need("gradient.per_example.max_norm", None, _NO_BATCH),
+        Need("gradient.per_example.quantile", None, _NO_BATCH),
+    ),
+    STATE_VALUE,
+)
 
 
 def in_order(batch: Transition, weights: jax.Array | None, num_envs: int) -> Transition:

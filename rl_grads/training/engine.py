@@ -145,7 +145,7 @@ def training_members(
         shared: How many arguments are shared.
     """
     axes = (0, 0, *[None] * shared)
-    vmapped = jax.vmap(fun, axes, axis_name=_TOGETHER)
+    vmapped = jax.vmap(fun, axes)
 
     def run(config: Any, members: Any, *rest: Any) -> Any:
         count = jax.tree.leaves(members)[0].shape[0]

@@ -38,6 +38,9 @@ class Snapshot(NamedTuple):
     logged: int
 
 
+Callback = Callable[[int, Mapping[str, np.ndarray]], None]  # Of a row.
+
+
 class Hooks(NamedTuple):
     """What the host does between stretches.
 
@@ -49,10 +52,10 @@ class Hooks(NamedTuple):
         callback: The user's own, called as `row` is when the row is safe; or None.
     """
 
-    row: Callable[[int, Mapping[str, np.ndarray]], None] = lambda step, metrics: None
+    row: Callback = lambda step, metrics: None
     save: Callable[[Snapshot, bool], None] = lambda snapshot, asked: None
     halted: Callable[[], bool] = lambda: False
-    callback: Callable[[int, Mapping[str, np.ndarray]], None] | None = None
+    callback: Callback | None = None
 
 
 NO_HOOKS = Hooks()

@@ -1,15 +1,14 @@
 """What a run with files is made of."""
 
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
-
-import numpy as np
 
 from rl_grads.training.engine import Given
 from rl_grads.training.places import Group
 from rl_grads.training.population import Member
 from rl_grads.training.provenance import Origin
+from rl_grads.training.run import Callback
 
 
 class Setup(NamedTuple):
@@ -30,7 +29,7 @@ class Setup(NamedTuple):
     group: Group
     origin: Origin
     source: pathlib.Path | None = None
-    callback: Callable[[int, Mapping[str, np.ndarray]], None] | None = None
+    callback: Callback | None = None
 
     @property
     def home(self) -> pathlib.Path:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from rl_grads import config as configs
 from rl_grads.agents.agent import Agent
@@ -24,10 +23,9 @@ from rl_grads.training import (
 from rl_grads.training.engine import Given
 from rl_grads.training.population import Member, population
 from rl_grads.training.result import Result, join
+from rl_grads.training.run import Callback
 from rl_grads.training.schema import Config
 from rl_grads.training.setup import Setup
-
-Callback = Callable[[int, Mapping[str, np.ndarray]], None]
 
 
 def train(

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from rl_grads import register
 from rl_grads.agents import estimation, networks
 from rl_grads.agents.agent import (
+    LEARNS_IN_ORDER,
     Agent,
     AgentState,
     Update,
@@ -19,7 +20,7 @@ from rl_grads.agents.agent import (
     metrics,
 )
 from rl_grads.gradients.estimators import Estimator, mean_gradient
-from rl_grads.register import STATE_VALUE, Declaration, Need, declares
+from rl_grads.register import declares
 from rl_grads.td import losses, traces
 from rl_grads.td.transition import Transition
 
@@ -184,20 +185,7 @@ def _remove(window: Window, ended: jax.Array) -> Window:
     return Window(pending, jnp.where(ended, 0, window.length - full))
 
 
-_IN_ORDER = "it learns from transitions in order"
-_NO_BATCH = "its updates are not batches"
-
-
-@declares(
-    Declaration(
-        (
-            Need("replay", None, _IN_ORDER),
-            Need("gradient.per_example.max_norm", None, _NO_BATCH),
-            Need("gradient.per_example.quantile", None, _NO_BATCH),
-        ),
-        STATE_VALUE,
-    )
-)
+@declares(LEARNS_IN_ORDER)
 def from_config(config: Any, num_actions: int) -> Agent:
     """The agent with the network and the loss that a config names."""
     loss = register.get("loss", config.agent.loss)

@@ -8,6 +8,7 @@ import optax
 
 from rl_grads.agents import networks
 from rl_grads.agents.agent import (
+    LEARNS_IN_ORDER,
     Agent,
     AgentState,
     Update,
@@ -18,7 +19,7 @@ from rl_grads.agents.agent import (
 )
 from rl_grads.gradients import receipts
 from rl_grads.gradients.estimators import mean_gradient
-from rl_grads.register import STATE_VALUE, Declaration, Need, declares
+from rl_grads.register import Need, declares
 from rl_grads.td import losses, traces
 from rl_grads.td.transition import Signals, Transition
 
@@ -98,24 +99,15 @@ def _directions(
     return jax.vmap(one)(state.trace, now)
 
 
-_IN_ORDER = "it learns from transitions in order"
-_NO_BATCH = "its updates are not batches"
 _NO_LOSS = "it has no loss to clip inside"
-
-
-@declares(
-    Declaration(
-        (
-            Need("replay", None, _IN_ORDER),
-            Need("gradient.per_example.max_norm", None, _NO_BATCH),
-            Need("gradient.per_example.quantile", None, _NO_BATCH),
-            Need("gradient.clip.max_abs", None, _NO_LOSS),
-            Need("gradient.clip.max_norm", None, _NO_LOSS),
-            Need("gradient.estimator", None, _NO_LOSS),
-        ),
-        STATE_VALUE,
-    )
+_NEEDS = (
+    Need("gradient.clip.max_abs", None, _NO_LOSS),
+    Need("gradient.clip.max_norm", None, _NO_LOSS),
+    Need("gradient.estimator", None, "it has no loss to differentiate"),
 )
+
+
+@declares(LEARNS_IN_ORDER._replace(needs=LEARNS_IN_ORDER.needs + _NEEDS))
 def from_config(config: Any, num_actions: int) -> Agent:
     """The agent with the network that a config names."""
     return td_lambda(network=networks.make(config, 1))
