@@ -4,8 +4,8 @@ A `float` field is a leaf, an input of the compiled program: set it, sweep it or
 differentiate it. Every other field is static and part of the tree's structure.
 `None` switches a feature off by changing that structure.
 
-This room imports no JAX, so that the command line answers at once. Classes are
-registered with JAX as soon as it is loaded (see `as_pytree`).
+This room imports no JAX, so that the command line answers at once. JAX is told of the
+classes when a config is made and JAX is loaded (see `as_pytree`).
 
 Example:
     >>> from rl_grads.config import config, number, positive, setting, at_least

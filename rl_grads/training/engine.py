@@ -20,9 +20,7 @@ from rl_grads.training.member import Parts, ring_size
 _MEMBERS = PartitionSpec("members")
 _SHARED = PartitionSpec()
 _TOGETHER = "together"  # The members on one device.
-_AT_ONCE = (
-    8  # Of them; more do not stay in a core's cache, and run one part after another.
-)
+_AT_ONCE = 8  # Members on a core; what more of them work on leaves its cache.
 
 
 class Given:
