@@ -70,6 +70,8 @@ def store_schemas() -> None:
     store.store(name="schema", node=whole)
     for name, cls in SCHEMAS.items():
         group, _, option = name.partition("/")
+        if group not in GROUPS:  # Numbers of components are no choice.
+            continue
         if not (config_directory() / f"{name}.yaml").is_file():
             store.store(group=group, name=option, node=cls)
         store.store(group=f"{group}/schema", name=option, node=cls)

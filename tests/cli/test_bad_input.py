@@ -207,6 +207,8 @@ CASES = [
         "null",
         "td_gradient=tdc",
     ),
+    ("own=-1e39", "own=-1e+39", "own"),
+    ("own=numbers", "own='numbers'", "own"),
     ("agent.interpolation=2", "agent.interpolation=2.0", "a number in [0, 1]"),
     ("agent.secondary.regulariser=-1", "regulariser=-1.0", "[0, inf)"),
     # The command line itself.
