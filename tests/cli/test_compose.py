@@ -12,6 +12,7 @@ from rl_grads.agents.schema import MLP, BehaviourPolicy, QLearning, Target
 from rl_grads.cli import compose
 from rl_grads.envs.schema import Env
 from rl_grads.gradients.schema import Adam, Gradient, UpdateClip
+from rl_grads.td import losses
 from rl_grads.training.metrics import METRICS
 from rl_grads.training.schema import Evaluation, RunSection, Training
 
@@ -64,14 +65,23 @@ def kind(metric):
     """A metric's name with what depends on the network in capitals."""
     metric = re.sub("^(diagnostics/dormant)/.*", r"\1/PLACE", metric)
     metric = re.sub("^learned/.*", "learned/PATH", metric)
+    metric = re.sub("^loss/own$", "loss/NAME", metric)
     return re.sub("^(diagnostics/(gradient_norm|update_ratio))/.*", r"\1/LAYER", metric)
 
 
 @pytest.mark.slow
-def test_every_declared_metric_is_reported(train, home):
+def test_every_declared_metric_is_reported(train, home, registry):
+    @registry.loss("own")
+    def own(network):
+        def loss(*given):
+            value, signals = losses.q_learning(network)(*given)
+            return value, signals._replace(extra={"own": value})
+
+        return loss
+
     measured = "replay=per diagnostics.sampling_variance=true gradient.clip.max_abs=1"
-    clipped = "gradient.per_example.max_norm=1"
-    assert train("experiment=train", *measured.split(), clipped, *DIAGNOSED).status == 0
+    others = ("agent.loss=own", "gradient.per_example.max_norm=1", *DIAGNOSED)
+    assert train("experiment=train", *measured.split(), *others).status == 0
     learned = "meta.learn=[optimizer.learning_rate] meta.truth_meter=true"
     assert train("experiment=random_walk", *learned.split()).status == 0
     last = [rows(home, name)[-1] for name in ("train", "random_walk")]
