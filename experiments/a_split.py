@@ -15,12 +15,13 @@ import numpy as np
 import rl_grads as rg
 from rl_grads.analysis import plots
 from rl_grads.cli import figures
+from rl_grads.typing import Section
 
 METHODS = ("semi", "full", "residual")
 STATES = ("A", "B", "C")
 
 
-def draw(config: Any) -> dict[str, Any]:
+def draw(config: Section) -> dict[str, Any]:
     """Learned values of the three states by `agent.td_gradient`."""
     given = []
     for name in METHODS:

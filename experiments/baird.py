@@ -13,6 +13,7 @@ from typing import Any
 import rl_grads as rg
 from rl_grads.analysis import plots
 from rl_grads.cli import figures
+from rl_grads.typing import Section
 
 FIGURES = {"baird": "evaluation/rmsve", "baird_rmspbe": "evaluation/rmspbe"}
 METHODS = {
@@ -26,7 +27,7 @@ METHODS = {
 }
 
 
-def draw(config: Any) -> dict[str, Any]:
+def draw(config: Section) -> dict[str, Any]:
     """Both errors over steps by `agent.td_gradient`."""
     results = {}
     for name, settings in METHODS.items():

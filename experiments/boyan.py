@@ -13,6 +13,7 @@ from typing import Any
 import rl_grads as rg
 from rl_grads.analysis import plots
 from rl_grads.cli import figures
+from rl_grads.typing import Section
 
 METRIC = "evaluation/rmspbe"
 METHODS = ("semi", "full", "residual", "gtd2", "tdc", "tdrc")
@@ -20,7 +21,7 @@ STEP_SIZES = tuple(2.0**k for k in range(-8, 2))
 WORST = 2.5
 
 
-def draw(config: Any) -> dict[str, Any]:
+def draw(config: Section) -> dict[str, Any]:
     """Bellman error over step sizes by `agent.td_gradient`."""
     sweep = {"agent.td_gradient": METHODS, "optimizer.learning_rate": STEP_SIZES}
     members = rg.population(config, sweep=sweep)

@@ -11,7 +11,7 @@ on other seeds than those reported. Prints a table and draws the curves.
 import argparse
 import pathlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from rl_grads.cli import figures
 from rl_grads.studies import tuning
 from rl_grads.studies.tuning import Outcome
 from rl_grads.training import backend
+from rl_grads.typing import Section
 
 RATE, DISCOUNT, CLIP = LEARNED = (
     "optimizer.learning_rate",
@@ -59,20 +60,20 @@ class Study(NamedTuple):
     outer: dict[int, float]
 
 
-def best_fixed(config: Any, seeds: Seeds) -> Outcome:
+def best_fixed(config: Section, seeds: Seeds) -> Outcome:
     """The fixed setting of the largest area on the tuning seeds, on fresh ones."""
     chosen = tuning.best(tuning.run(config, seeds.tuning, FIXED), FIXED)
     (outcome,) = tuning.run(rg.replace(config, chosen), seeds.fresh, {})
     return outcome
 
 
-def learner(config: Any, starts: Sequence[float], seeds: Seeds) -> Any:
+def learner(config: Section, starts: Sequence[float], seeds: Seeds) -> Section:
     """The outer step size that is best on the tuning seeds, over all starts, set."""
     tried = tuning.run(config, seeds.tuning, {OUTER: OUTER_RATES, RATE: starts})
     return rg.replace(config, tuning.best(tried, [OUTER]))
 
 
-def measure(config: Any, seeds: Seeds) -> Study:
+def measure(config: Section, seeds: Seeds) -> Study:
     """Tune and run everything."""
     still = rg.replace(config, {"meta.learn": None})
     best = best_fixed(still, seeds)

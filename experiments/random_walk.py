@@ -17,13 +17,14 @@ from rl_grads.analysis import plots
 from rl_grads.cli import figures
 from rl_grads.envs.make import make
 from rl_grads.studies import walks
+from rl_grads.typing import Section
 
 EPISODES = (1, 10, 100)
 TD_STEP_SIZES = (0.05, 0.1, 0.15)
 MC_STEP_SIZES = (0.01, 0.02, 0.03, 0.04)
 
 
-def draw(config: Any) -> dict[str, Any]:
+def draw(config: Section) -> dict[str, Any]:
     """Values of one run over states; error over episodes by method and step size."""
     common = walks.sample(
         make(config.env),
@@ -37,7 +38,7 @@ def draw(config: Any) -> dict[str, Any]:
     }
 
 
-def learned(common: walks.Walks, config: Any) -> plots.Panel:
+def learned(common: walks.Walks, config: Section) -> plots.Panel:
     """The left half: values over states."""
     start, last = config.network.initial_value, config.training.total_episodes
     counts = [count for count in EPISODES if count <= last]
@@ -54,7 +55,7 @@ def learned(common: walks.Walks, config: Any) -> plots.Panel:
     return plots.Panel(lines, plots.Axis("state"), plots.Axis("value"), "one run of TD")
 
 
-def errors(common: walks.Walks, config: Any) -> plots.Panel:
+def errors(common: walks.Walks, config: Section) -> plots.Panel:
     """The right half: error over episodes."""
     episodes, start = config.training.total_episodes, config.network.initial_value
     whole = walks.monte_carlo(common)

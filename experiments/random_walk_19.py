@@ -18,13 +18,14 @@ from rl_grads.cli import figures
 from rl_grads.config import schema_name
 from rl_grads.envs.make import make
 from rl_grads.studies import walks
+from rl_grads.typing import Section
 
 STEP_SIZES = np.linspace(0, 1, 11)
 TRACE_DECAYS = (0.0, 0.4, 0.8, 0.9, 0.95, 0.975, 0.99, 1.0)
 CEILING = 0.55  # The error of what is known at first.
 
 
-def errors(common: walks.Walks, config: Any) -> dict[str, np.ndarray]:
+def errors(common: walks.Walks, config: Section) -> dict[str, np.ndarray]:
     """Error over step sizes, by n or by lambda."""
     start = config.network.initial_value
     found = {}
@@ -41,7 +42,7 @@ def errors(common: walks.Walks, config: Any) -> dict[str, np.ndarray]:
     return {label: off.mean(-1) for label, off in found.items()}
 
 
-def draw(config: Any) -> dict[str, Any]:
+def draw(config: Section) -> dict[str, Any]:
     """The figure of the agent that the config names."""
     common = walks.sample(
         make(config.env),

@@ -21,6 +21,7 @@ from rl_grads.analysis import plots
 from rl_grads.cli import figures
 from rl_grads.envs.make import make
 from rl_grads.studies import walks
+from rl_grads.typing import Section
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,12 +31,12 @@ GROUPS, RUNS, EPISODES = 20, 100, 10
 STEP_SIZES = np.linspace(0, 1, 11)
 
 
-def draw(config: Any) -> dict[str, Any]:
+def draw(config: Section) -> dict[str, Any]:
     """Both figures."""
     return {"thousand_state": values(config), "thousand_state_n_step": n_step(config)}
 
 
-def n_step(config: Any) -> "Figure":
+def n_step(config: Section) -> "Figure":
     """Error of n-step TD over step sizes."""
     environment = make(config.env)
     living = ~environment.exact.terminal
@@ -52,7 +53,7 @@ def n_step(config: Any) -> "Figure":
     return plots.lines(lines, x, y, title=f"{EPISODES} episodes, {RUNS} runs")
 
 
-def values(config: Any) -> "Figure":
+def values(config: Section) -> "Figure":
     """Values over states: exact, learned, and where learning ends in theory."""
     chain = make(config.env).exact
     states = np.flatnonzero(~chain.terminal)

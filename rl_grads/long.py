@@ -4,10 +4,12 @@ One added to 2**24 is 2**24 in float32, and a million times 0.1 makes 100,958. W
 rounding takes away in a second word a sum has 48 bits, and twice as many in float64.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from rl_grads.typing import PyTree
 
 
 class Long(NamedTuple):
@@ -22,7 +24,7 @@ class Long(NamedTuple):
     low: jax.Array
 
 
-def zero(like: Any) -> Long:
+def zero(like: PyTree) -> Long:
     """Zeros of the shape and type of an array.
 
     Args:
@@ -58,15 +60,15 @@ def since(number: Long, value: jax.Array) -> jax.Array:
     return (value - number.high) - number.low
 
 
-def plus_each(numbers: Any, values: Any) -> Any:
+def plus_each(numbers: PyTree, values: PyTree) -> PyTree:
     """`plus` for every number of a tree, and what stands in its place in another."""
     return jax.tree.map(plus, numbers, values, is_leaf=_is_long)
 
 
-def high(numbers: Any) -> Any:
+def high(numbers: PyTree) -> PyTree:
     """The first words of all numbers of a tree."""
     return jax.tree.map(lambda number: number.high, numbers, is_leaf=_is_long)
 
 
-def _is_long(node: Any) -> bool:
+def _is_long(node: PyTree) -> bool:
     return isinstance(node, Long)

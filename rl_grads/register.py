@@ -23,6 +23,7 @@ from rl_grads.config import (
     is_config_class,
     nearest,
 )
+from rl_grads.typing import PyTree
 
 _C = TypeVar("_C")
 
@@ -183,7 +184,7 @@ def names(kind: str) -> tuple[str, ...]:
     return tuple(_COMPONENTS[kind])
 
 
-def get(kind: str, name: str) -> Any:
+def get(kind: str, name: str) -> PyTree:
     """The component of that name.
 
     Raises:
@@ -273,7 +274,7 @@ def load_plugins() -> None:
 _NUMBERS: dict[str, tuple[str, type]] = {}
 
 
-def numbers() -> Any:
+def numbers() -> PyTree:
     """A fresh section `own` of a config: the numbers of registered components, by name.
 
     Example:
@@ -324,9 +325,9 @@ def _declare_own() -> None:
 _declare_own()
 
 
-def _decorator(kind: str) -> Callable[..., Callable[[Any], Any]]:
-    def register(name: str, schema: type | None = None) -> Callable[[Any], Any]:
-        def add(component: Any) -> Any:
+def _decorator(kind: str) -> Callable[..., Callable[[PyTree], PyTree]]:
+    def register(name: str, schema: type | None = None) -> Callable[[PyTree], PyTree]:
+        def add(component: PyTree) -> PyTree:
             if name in _COMPONENTS[kind] and _COMPONENTS[kind][name] is not component:
                 raise ConfigError(f"{kind} {name!r} is registered already")
             if kind in _WITH_SCHEMA:

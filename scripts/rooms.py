@@ -2,8 +2,9 @@
 
     python -m scripts.rooms        draws docs/images/rooms.svg
 
-A room is a folder or a single file right below the package. Each stands above all that
-it imports; a line is left out where a longer way says the same.
+A room is a folder or a single file right below the package; the schemas of all folders,
+which import no JAX, are one room of their own. Each stands above all that it imports; a
+line is left out where a longer way says the same.
 """
 
 import ast
@@ -57,7 +58,10 @@ def _absolute(node: ast.ImportFrom, module: str, is_package: bool) -> str:
 def room(name: str) -> str | None:
     """The room of a dotted name inside the package; None outside and for the lobby."""
     head, _, rest = name.partition(".")
-    return rest.split(".")[0] if head == PACKAGE and rest else None
+    if head != PACKAGE or not rest:
+        return None
+    parts = rest.split(".")
+    return "schemas" if "schema" in parts[1:] else parts[0]
 
 
 def rooms() -> Rooms:

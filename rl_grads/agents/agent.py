@@ -7,12 +7,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from rl_grads.agents.schema import Target
 from rl_grads.gradients import optimizers, per_example_clip, receipts
 from rl_grads.gradients.clips import clipped_network
 from rl_grads.gradients.estimators import About, Estimator
 from rl_grads.register import STATE_VALUE, Declaration, Need
 from rl_grads.td.losses import Loss
 from rl_grads.td.transition import Signals, Transition
+from rl_grads.training.schema import Config
+from rl_grads.typing import LossFunction, Network, Params
 
 
 class AgentState(NamedTuple):
@@ -82,7 +85,11 @@ class Agent(NamedTuple):
 
 
 def init_state(
-    key: jax.Array, obs: jax.Array, config: Any, network: Any, estimator: Estimator
+    key: jax.Array,
+    obs: jax.Array,
+    config: Config,
+    network: Network,
+    estimator: Estimator,
 ) -> AgentState:
     """Fresh parameters, and the state of everything that depends on them.
 
@@ -110,11 +117,11 @@ def init_state(
     )
 
 
-def clipped_loss(loss: Callable[[Any], Loss], network: Any) -> Loss:
+def clipped_loss(loss: Callable[[Network], Loss], network: Network) -> Loss:
     """The loss of a network, with the clip inside the graph that a config asks for."""
 
     def clipped(
-        params: Any, bootstrap_params: Any, transition: Transition, config: Any
+        params: Params, bootstrap_params: Params, transition: Transition, config: Config
     ) -> tuple[jax.Array, Signals]:
         made = loss(clipped_network(network, config.gradient.clip))
         return made(params, bootstrap_params, transition, config)
@@ -123,7 +130,7 @@ def clipped_loss(loss: Callable[[Any], Loss], network: Any) -> Loss:
 
 
 def gradient_step(
-    loss: Callable[..., Any], estimator: Estimator
+    loss: LossFunction, estimator: Estimator
 ) -> Callable[..., tuple[AgentState, Update]]:
     """The update that value-based agents share: estimate, optimise, move the target.
 
@@ -135,7 +142,7 @@ def gradient_step(
         state: AgentState,
         batch: Transition,
         weights: jax.Array | None,
-        config: Any,
+        config: Config,
     ) -> tuple[AgentState, Update]:
         target = state.target_params
         bootstrap_params = state.params if target is None else target
@@ -154,7 +161,7 @@ def gradient_step(
     return update
 
 
-def apply_gradient(state: AgentState, gradient: Any, config: Any) -> AgentState:
+def apply_gradient(state: AgentState, gradient: Params, config: Config) -> AgentState:
     """One step of the optimizer along a gradient; target and average follow.
 
     Args:
@@ -216,14 +223,14 @@ def in_order(batch: Transition, weights: jax.Array | None, num_envs: int) -> Tra
     return jax.tree.map(lambda x: x.reshape(-1, num_envs, *x.shape[1:]), batch)
 
 
-def evaluated(state: AgentState) -> Any:
+def evaluated(state: AgentState) -> Params:
     """The parameters that are judged: their average, where one is kept."""
     return state.params if state.average is None else state.average
 
 
 def _move_target(
-    state: AgentState, params: Any, updates: jax.Array, target: Any
-) -> Any:
+    state: AgentState, params: Params, updates: jax.Array, target: Target
+) -> Params:
     moved = state.target_params
     if target.polyak is not None:
         moved = optax.incremental_update(params, moved, target.polyak)

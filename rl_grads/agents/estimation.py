@@ -1,7 +1,5 @@
 """Which gradient estimator a config asks for."""
 
-from typing import Any
-
 from rl_grads import register
 from rl_grads.gradients import estimators
 from rl_grads.gradients.estimators import Estimator
@@ -9,9 +7,11 @@ from rl_grads.gradients.last_layer_norms import last_layer_norms
 from rl_grads.gradients.per_example_clip import default, is_asked
 from rl_grads.gradients.resampling import resampled
 from rl_grads.replay import large_batch, priorities
+from rl_grads.training.schema import Config
+from rl_grads.typing import Network
 
 
-def estimator(config: Any, network: Any) -> Estimator | None:
+def estimator(config: Config, network: Network) -> Estimator | None:
     """The estimator whose signals the priorities need; None: the agent's own choice.
 
     Args:

@@ -11,17 +11,20 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from rl_grads import register
 from rl_grads.config import ConfigError, schema_name
 from rl_grads.gradients.clips import check_site
+from rl_grads.training.schema import Config
+from rl_grads.typing import Network, Params, PyTree, Section
 
 AtSite = Callable[[str, jax.Array], jax.Array]
 
 _ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh, "elu": nn.elu}
 
 
-def make(config: Any, num_outputs: int) -> Any:
+def make(config: Config, num_outputs: int) -> Network:
     """The network that `config.network` names, with `num_outputs` outputs.
 
     A ConfigError where `gradient.clip.site` is a place that it does not have.
@@ -40,11 +43,11 @@ def _pass(name: str, x: jax.Array) -> jax.Array:
     return x
 
 
-def _biases(fan_in: int) -> Any:
+def _biases(fan_in: int) -> Callable[..., jax.Array]:
     """Uniform in +-1/sqrt(fan_in): with zeros LayerNorm would see x and 2 x alike."""
     most = fan_in**-0.5
 
-    def init(key: jax.Array, shape: Any, dtype: Any) -> jax.Array:
+    def init(key: jax.Array, shape: PyTree, dtype: DTypeLike) -> jax.Array:
         return jax.random.uniform(key, shape, dtype, -most, most)
 
     return init
@@ -93,7 +96,7 @@ class _Convolution(nn.Module):
         return self.dense(x, at_site)
 
 
-class Network(NamedTuple):
+class NetworkRecord(NamedTuple):
     """A network from two functions, where a flax module alone does not do.
 
     Attributes:
@@ -107,7 +110,7 @@ class Network(NamedTuple):
     sites: tuple[str, ...] = ()
 
 
-def activations(network: Any) -> Callable[..., dict[str, jax.Array]] | None:
+def activations(network: Network) -> Callable[..., dict[str, jax.Array]] | None:
     """What a network holds at its places: `f(params, obs) -> {place: value}`.
 
     Args:
@@ -124,7 +127,7 @@ def activations(network: Any) -> Callable[..., dict[str, jax.Array]] | None:
     if not getattr(network, "sites", ()):
         return None
 
-    def collect(params: Any, obs: jax.Array) -> dict[str, jax.Array]:
+    def collect(params: Params, obs: jax.Array) -> dict[str, jax.Array]:
         found: dict[str, jax.Array] = {}
 
         def at_site(name: str, x: jax.Array) -> jax.Array:
@@ -137,7 +140,7 @@ def activations(network: Any) -> Callable[..., dict[str, jax.Array]] | None:
     return collect
 
 
-def mlp(config: Any, num_outputs: int) -> Any:
+def mlp(config: Section, num_outputs: int) -> PyTree:
     """Fully connected network.
 
     With `layer_norm`, hidden layers begin with random biases: normalised without them,
@@ -155,7 +158,7 @@ def mlp(config: Any, num_outputs: int) -> Any:
     )
 
 
-def linear(config: Any, num_outputs: int) -> Network:
+def linear(config: Section, num_outputs: int) -> NetworkRecord:
     """Linear in the flattened observation, without a bias: `w @ x`.
 
     Parameters are `{"w": [num_outputs, features]}`. A ConfigError at `init` where
@@ -184,10 +187,10 @@ def linear(config: Any, num_outputs: int) -> Network:
     def apply(params: dict[str, jax.Array], obs: jax.Array) -> jax.Array:
         return params["w"] @ _floats(obs).ravel()
 
-    return Network(init, apply)
+    return NetworkRecord(init, apply)
 
 
-def convolution(config: Any, num_outputs: int) -> Network:
+def convolution(config: Section, num_outputs: int) -> NetworkRecord:
     """The convolution network of MinAtar's authors, for frames `[height, width, C]`.
 
     A ConfigError at `init` for observations of another rank.
@@ -195,7 +198,7 @@ def convolution(config: Any, num_outputs: int) -> Network:
     dense = _Dense(config.hidden, num_outputs, config.activation, parent=None)
     module = _Convolution(config.channels, dense, parent=None)
 
-    def init(key: jax.Array, obs: jax.Array) -> Any:
+    def init(key: jax.Array, obs: jax.Array) -> PyTree:
         if obs.ndim != 3:
             raise ConfigError(
                 "network=convolution: expected observations [height, width, channels], "
@@ -203,7 +206,7 @@ def convolution(config: Any, num_outputs: int) -> Network:
             )
         return module.init(key, _floats(obs))
 
-    def apply(params: Any, obs: jax.Array, at_site: AtSite = _pass) -> Any:
+    def apply(params: Params, obs: jax.Array, at_site: AtSite = _pass) -> PyTree:
         return module.apply(params, _floats(obs) * config.scale, at_site)
 
-    return Network(init, apply, module.sites)
+    return NetworkRecord(init, apply, module.sites)

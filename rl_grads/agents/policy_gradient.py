@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.scipy.stats import norm
 
 from rl_grads.td.traces import lambda_returns
+from rl_grads.typing import Network, Params, PyTree
 
 _RIDGE = 1e-5  # Of the fitted baseline, relative to the mean square of its features.
 
@@ -34,7 +35,7 @@ class Policy(NamedTuple):
     log_prob: Callable[[Any, jax.Array, jax.Array], jax.Array]
 
 
-def gaussian(network: Any, log_std: float = 0.0) -> Policy:
+def gaussian(network: Network, log_std: float = 0.0) -> Policy:
     """A normal distribution around a network's output, independent in each action.
 
     Its parameters are `{"mean": ..., "log_std": [A]}`; the standard deviation is
@@ -56,16 +57,16 @@ def gaussian(network: Any, log_std: float = 0.0) -> Policy:
         -1.4189
     """
 
-    def init(key: jax.Array, obs: jax.Array) -> dict[str, Any]:
+    def init(key: jax.Array, obs: jax.Array) -> dict[str, PyTree]:
         mean = network.init(key, obs)
         size = jax.eval_shape(network.apply, mean, obs).shape
         return {"mean": mean, "log_std": jnp.full(size, log_std)}
 
-    def act(params: Any, obs: jax.Array, noise: jax.Array) -> jax.Array:
+    def act(params: Params, obs: jax.Array, noise: jax.Array) -> jax.Array:
         std = jnp.exp(params["log_std"])
         return network.apply(params["mean"], obs) + std * noise
 
-    def log_prob(params: Any, obs: jax.Array, action: jax.Array) -> jax.Array:
+    def log_prob(params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
         mean, std = network.apply(params["mean"], obs), jnp.exp(params["log_std"])
         return jnp.sum(norm.logpdf(action, mean, std))
 
@@ -187,7 +188,7 @@ def normalised(advantages: jax.Array, alive: jax.Array) -> jax.Array:
 
 
 def loss(
-    policy: Policy, params: Any, trajectories: Trajectories, weights: jax.Array
+    policy: Policy, params: Params, trajectories: Trajectories, weights: jax.Array
 ) -> jax.Array:
     """A loss whose gradient is a policy gradient, and so is the gradient of that.
 

@@ -26,6 +26,8 @@ from rl_grads.gradients.per_example_clip import default
 from rl_grads.register import ACTION_VALUES, STATE_VALUE, Declaration, Need
 from rl_grads.td import directions, losses
 from rl_grads.td.transition import Transition
+from rl_grads.training.schema import Config
+from rl_grads.typing import Network, Params, PyTree
 
 
 class TDGradient(NamedTuple):
@@ -123,7 +125,7 @@ class Learner(NamedTuple):
 
 def learner(
     td_gradient: TDGradient,
-    network: Any,
+    network: Network,
     loss: losses.Loss,
     estimator: Estimator | None = None,
 ) -> Learner:
@@ -141,19 +143,19 @@ def learner(
     if td_gradient.rule is not None and estimator is not None:
         raise ValueError("estimator: expected None beside an update direction")
 
-    def made(config: Any) -> Estimator:
+    def made(config: Config) -> Estimator:
         if td_gradient.rule is None:
             return estimator or default(config)
         return gradient_td(td_gradient.rule, config, td_gradient.regularised)
 
-    def init(key: jax.Array, obs: jax.Array, config: Any) -> AgentState:
+    def init(key: jax.Array, obs: jax.Array, config: Config) -> AgentState:
         state = init_state(key, obs, config, network, made(config))
         if not td_gradient.emphatic:
             return state
         return state._replace(trace=jnp.zeros(config.training.num_envs))
 
     def update(
-        state: AgentState, batch: Transition, weights: jax.Array | None, config: Any
+        state: AgentState, batch: Transition, weights: jax.Array | None, config: Config
     ) -> tuple[AgentState, Update]:
         if td_gradient.emphatic:
             state, weights = _emphasise(state, batch, weights)
@@ -188,7 +190,7 @@ class Secondary(NamedTuple):
 
 
 def gradient_td(
-    rule: directions.Rule, config: Any, regularised: bool = False
+    rule: directions.Rule, config: Config, regularised: bool = False
 ) -> Estimator:
     """A gradient TD method as an estimator: what it returns is to be descended.
 
@@ -211,16 +213,16 @@ def gradient_td(
         [0.0, 0.0]
     """
 
-    def init(params: Any) -> Secondary:
+    def init(params: Params) -> Secondary:
         zeros = jax.tree.map(jnp.zeros_like, params)
         return Secondary(zeros, _optimizer(config).init(zeros))
 
     def update(
         state: Secondary, key: jax.Array, about: About
-    ) -> tuple[Any, Any, Secondary]:
+    ) -> tuple[PyTree, PyTree, Secondary]:
         config, rho = about.config, about.batch.rho
 
-        def signals(params: Any, bootstrap_params: Any) -> Any:
+        def signals(params: Params, bootstrap_params: Params) -> PyTree:
             one = jax.vmap(about.loss, in_axes=(None, None, 0, None))
             return one(params, bootstrap_params, about.batch, config)[1]
 
@@ -252,15 +254,18 @@ class _Errors(NamedTuple):
 
 
 def _linearised(
-    signals: Callable[[Any, Any], Any], params: Any, bootstrap_params: Any, weights: Any
+    signals: Callable[[PyTree, PyTree], PyTree],
+    params: Params,
+    bootstrap_params: Params,
+    weights: PyTree,
 ) -> _Errors:
     """TD errors of a batch, predicted from the gradient of the first value."""
 
-    def errors(params: Any, bootstrap_params: Any) -> tuple[jax.Array, Any]:
+    def errors(params: Params, bootstrap_params: Params) -> tuple[jax.Array, PyTree]:
         found = signals(params, bootstrap_params)
         return found.td_error, found
 
-    def predicted(params: Any) -> jax.Array:
+    def predicted(params: Params) -> jax.Array:
         of_value = functools.partial(errors, bootstrap_params=bootstrap_params)
         # The error falls where the value rises.
         return -jax.jvp(of_value, (params,), (weights,), has_aux=True)[1]
@@ -272,7 +277,7 @@ def _linearised(
 
 def _direction(
     errors: _Errors, rule: directions.Rule, rho: jax.Array, share: jax.Array | float
-) -> Any:
+) -> PyTree:
     """The mean over the batch of what a rule pulls back."""
     pulled = rule(errors.td_error, errors.predicted, rho)
     value = errors.pull(share * pulled.value)[0]
@@ -284,13 +289,13 @@ def _direction(
     return optax.tree.add(direction, curvature)
 
 
-def _optimizer(config: Any) -> optax.GradientTransformation:
+def _optimizer(config: Config) -> optax.GradientTransformation:
     made = register.get("optimizer", schema_name(config.optimizer))(config.optimizer)
     # Steps are linear in the step size, whatever the optimizer.
     return optax.chain(made, optax.scale(config.agent.secondary.learning_rate_ratio))
 
 
-def _descend(state: Secondary, slope: Any, config: Any) -> Secondary:
+def _descend(state: Secondary, slope: PyTree, config: Config) -> Secondary:
     """One step of the secondary weights."""
     steps, optimizer = _optimizer(config).update(slope, state.optimizer, state.weights)
     return Secondary(optax.apply_updates(state.weights, steps), optimizer)
@@ -304,7 +309,7 @@ def semi_full_cosine(
     state: AgentState,
     batch: Transition,
     weights: jax.Array | None,
-    config: Any,
+    config: Config,
 ) -> jax.Array:
     """Cosine between the semi-gradient of a batch and its full gradient.
 
@@ -319,7 +324,7 @@ def semi_full_cosine(
         config: The whole config.
     """
 
-    def total(params: Any, bootstrap_params: Any) -> jax.Array:
+    def total(params: Params, bootstrap_params: Params) -> jax.Array:
         about = About(loss, params, bootstrap_params, batch, weights, config)
         return jnp.sum(weighted_losses(about)[0])
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from rl_grads import atomic
 from rl_grads.analysis.statistics import interval, iqm, mean
+from rl_grads.typing import PyTree
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,7 +85,7 @@ def lines(
     return figure
 
 
-def mean_line(label: str, x: Any, values: Any) -> Line:
+def mean_line(label: str, x: PyTree, values: PyTree) -> Line:
     """The mean over members with its 95 % bootstrap interval.
 
     Args:
@@ -278,7 +279,7 @@ class Point(NamedTuple):
 
 
 def sweep_points(
-    x: Sequence[float], lines: Sequence[str], values: Any, diverged: Sequence[bool]
+    x: Sequence[float], lines: Sequence[str], values: PyTree, diverged: Sequence[bool]
 ) -> list[Point]:
     """The points of a sweep from its members, those with equal `x` and line together.
 
@@ -363,7 +364,7 @@ def _worst(points: Sequence[Point], sign: int) -> float:
     return max(ends, key=lambda end: sign * end, default=1.0)
 
 
-def _end(values: Any, sign: int) -> float:
+def _end(values: PyTree, sign: int) -> float:
     """An end of the interval of the mean; of one value that itself."""
     between = interval(values, mean)
     end = between.high if sign > 0 else between.low
@@ -415,7 +416,7 @@ def save(figure: "Figure", stem: pathlib.Path) -> tuple[pathlib.Path, pathlib.Pa
     return png, pdf
 
 
-def _drawn(figure: "Figure", **how: Any) -> bytes:
+def _drawn(figure: "Figure", **how: PyTree) -> bytes:
     file = io.BytesIO()
     figure.savefig(file, **how)
     return file.getvalue()
@@ -454,7 +455,7 @@ def _legend(axes: "Axes") -> None:
     axes.legend(**style)
 
 
-def _draw(axes: "Axes", line: Line, marker: str | None, color: Any = None) -> Any:
+def _draw(axes: "Axes", line: Line, marker: str | None, color: PyTree = None) -> PyTree:
     """Draw a line and its band, and return its colour."""
     (drawn,) = axes.plot(
         line.x,

@@ -7,9 +7,11 @@ diverged and was evaluated has a finite value and counts like any other.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+
+from rl_grads.typing import PyTree
 
 METHOD = "percentile bootstrap"
 Statistic = Callable[[np.ndarray], np.ndarray]
@@ -33,7 +35,7 @@ class Interval(NamedTuple):
     confidence: float
 
 
-def mean(values: Any) -> np.ndarray:
+def mean(values: PyTree) -> np.ndarray:
     """The mean over the last axis; nan where a value is not finite.
 
     Args:
@@ -45,7 +47,7 @@ def mean(values: Any) -> np.ndarray:
     return _finite_rows(np.mean, np.asarray(values, np.float64))
 
 
-def iqm(values: Any) -> np.ndarray:
+def iqm(values: PyTree) -> np.ndarray:
     """The interquartile mean over the last axis; nan where a value is not finite.
 
     The mean of the middle half of the sorted values. Where a quarter of `n` is not
@@ -87,7 +89,7 @@ def _finite_rows(statistic: Callable, values: np.ndarray) -> np.ndarray:
 
 
 def interval(
-    values: Any,
+    values: PyTree,
     statistic: Statistic,
     confidence: float = 0.95,
     resamples: int = 2000,
@@ -126,7 +128,9 @@ def interval(
     return Interval(float(low), float(high), METHOD, n, confidence)
 
 
-def probability_of_improvement(values: Any, baseline: Any, seed: int = 0) -> Interval:
+def probability_of_improvement(
+    values: PyTree, baseline: PyTree, seed: int = 0
+) -> Interval:
     """How likely one run of a method is to beat one run of a baseline; ties count half.
 
     Agarwal et al. (2021), section 4.3, for one task. The interval is a percentile
@@ -150,7 +154,7 @@ def probability_of_improvement(values: Any, baseline: Any, seed: int = 0) -> Int
     return _of_two(mean_improvement, values, baseline, seed)
 
 
-def mean_improvement(values: Any, baseline: Any) -> np.ndarray:
+def mean_improvement(values: PyTree, baseline: PyTree) -> np.ndarray:
     """Part of all pairs in which a value beats a baseline's; ties count half.
 
     Args:
@@ -169,7 +173,7 @@ def mean_improvement(values: Any, baseline: Any) -> np.ndarray:
     return np.mean((one > other) + 0.5 * (one == other), axis=(-2, -1))
 
 
-def ratio_of_means(values: Any, baseline: Any, seed: int = 0) -> Interval:
+def ratio_of_means(values: PyTree, baseline: PyTree, seed: int = 0) -> Interval:
     """The interval of a method's mean as a fraction of a baseline's mean.
 
     A percentile bootstrap over the runs of both, drawn apart from each other.
@@ -192,8 +196,8 @@ def ratio_of_means(values: Any, baseline: Any, seed: int = 0) -> Interval:
 
 def _of_two(
     statistic: Callable[[np.ndarray, np.ndarray], np.ndarray],
-    values: Any,
-    baseline: Any,
+    values: PyTree,
+    baseline: PyTree,
     seed: int,
 ) -> Interval:
     """The interval of a statistic of two groups of runs, each resampled by itself."""
@@ -209,7 +213,7 @@ def _of_two(
     return Interval(low, high, METHOD, one.size, 0.95)
 
 
-def summarise(values: Sequence[float] | np.ndarray) -> dict[str, Any]:
+def summarise(values: Sequence[float] | np.ndarray) -> dict[str, PyTree]:
     """Mean and interquartile mean of a final metric, as `summary.json` has them.
 
     Args:
@@ -233,7 +237,7 @@ def summarise(values: Sequence[float] | np.ndarray) -> dict[str, Any]:
     }
 
 
-def _estimate(values: np.ndarray, statistic: Statistic) -> dict[str, Any]:
+def _estimate(values: np.ndarray, statistic: Statistic) -> dict[str, PyTree]:
     value = float(statistic(values))
     known = value if np.isfinite(value) else None
     return {"value": known, **interval(values, statistic)._asdict()}

@@ -1,15 +1,16 @@
 """Refusals of arguments: each names the argument, what came and what was expected."""
 
 import functools
-from collections.abc import Callable, Collection
-from typing import Any
+from collections.abc import Collection
 
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
+from rl_grads.typing import Function, PyTree
 
-def one_of(name: str, value: Any, known: Collection[str]) -> None:
+
+def one_of(name: str, value: PyTree, known: Collection[str]) -> None:
     """Refuse a value that is not among the known ones.
 
     Raises:
@@ -21,7 +22,7 @@ def one_of(name: str, value: Any, known: Collection[str]) -> None:
         )
 
 
-def scalar(name: str, value: Any) -> None:
+def scalar(name: str, value: PyTree) -> None:
     """Refuse anything but a scalar.
 
     Raises:
@@ -31,7 +32,7 @@ def scalar(name: str, value: Any) -> None:
         raise ValueError(f"{name}: expected a scalar, got the shape {jnp.shape(value)}")
 
 
-def floating(name: str, tree: Any) -> None:
+def floating(name: str, tree: PyTree) -> None:
     """Refuse a pytree with a leaf that is no real floating-point number or array.
 
     Raises:
@@ -43,7 +44,7 @@ def floating(name: str, tree: Any) -> None:
             raise TypeError(f"{place}: expected a floating dtype, got {_dtype(leaf)}")
 
 
-def floating_array(name: str, value: Any) -> None:
+def floating_array(name: str, value: PyTree) -> None:
     """Refuse anything but one array of real floating-point numbers.
 
     Raises:
@@ -54,7 +55,7 @@ def floating_array(name: str, value: Any) -> None:
     floating(name, value)
 
 
-def number(name: str, value: Any) -> None:
+def number(name: str, value: PyTree) -> None:
     """Refuse anything but one real number: a Python, NumPy or JAX scalar.
 
     Raises:
@@ -66,18 +67,18 @@ def number(name: str, value: Any) -> None:
     scalar(name, value)
 
 
-def is_known(value: Any) -> bool:
+def is_known(value: PyTree) -> bool:
     """Whether a number can be looked at, because no transformation traces it."""
     return not isinstance(value, Tracer)
 
 
-def _is(value: Any, *kinds: Any) -> bool:
+def _is(value: PyTree, *kinds: PyTree) -> bool:
     """Whether a value is an array or number of one of these dtypes."""
     dtype = _dtype(value)
     return not isinstance(dtype, str) and any(jnp.issubdtype(dtype, k) for k in kinds)
 
 
-def _dtype(value: Any) -> Any:
+def _dtype(value: PyTree) -> PyTree:
     """The dtype that JAX gives a value; the name of its type if JAX refuses it."""
     try:
         return jax.typeof(value).dtype
@@ -85,7 +86,7 @@ def _dtype(value: Any) -> Any:
         return type(value).__name__
 
 
-def like(name: str, tree: Any, model: Any) -> None:
+def like(name: str, tree: PyTree, model: PyTree) -> None:
     """Refuse a pytree that differs from a model in structure, shapes or dtypes.
 
     Raises:
@@ -96,7 +97,7 @@ def like(name: str, tree: Any, model: Any) -> None:
         raise ValueError(f"{name}: expected {expected}, got {got}")
 
 
-def stacked(name: str, tree: Any, model: Any) -> None:
+def stacked(name: str, tree: PyTree, model: PyTree) -> None:
     """Refuse a pytree that is no stack `[K, ...]` of trees like a model.
 
     Raises:
@@ -109,21 +110,21 @@ def stacked(name: str, tree: Any, model: Any) -> None:
         raise ValueError(f"{name}: expected {expected} with one K >= 1, got {got}")
 
 
-def _described(tree: Any, lead: tuple = ()) -> Any:
+def _described(tree: PyTree, lead: tuple = ()) -> PyTree:
     """A pytree of texts `float32[3,4]`, with `lead` before each shape."""
 
-    def text(leaf: Any) -> str:
+    def text(leaf: PyTree) -> str:
         shape = ",".join(map(str, (*lead, *jnp.shape(leaf))))
         return f"{_dtype(leaf)}[{shape}]"
 
     return jax.tree.map(text, tree)
 
 
-def floating_output(fun: Callable[..., Any]) -> Callable[..., Any]:
+def floating_output(fun: Function) -> Function:
     """The function, refusing outputs without derivatives (TypeError)."""
 
     @functools.wraps(fun)
-    def checked(*args: Any) -> Any:
+    def checked(*args: PyTree) -> PyTree:
         out = fun(*args)
         floating("output of fun", out)
         return out
@@ -131,11 +132,11 @@ def floating_output(fun: Callable[..., Any]) -> Callable[..., Any]:
     return checked
 
 
-def scalar_output(fun: Callable[..., Any]) -> Callable[..., Any]:
+def scalar_output(fun: Function) -> Function:
     """The function, refusing outputs other than one floating-point number."""
 
     @functools.wraps(fun)
-    def checked(*args: Any) -> Any:
+    def checked(*args: PyTree) -> PyTree:
         out = fun(*args)
         if not jax.tree_util.all_leaves([out]):
             kind = type(out).__name__

@@ -5,13 +5,14 @@ rule is the derivative, whether both modes say the same, and whether it survives
 transformation, all in float64; and whether it respects small dtypes, in bfloat16.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 
 from rl_grads.autodiff import arguments, rule_checks
 from rl_grads.autodiff.rule_subject import Subject, subject
+from rl_grads.typing import Function, PyTree
 
 
 class RuleError(AssertionError):
@@ -44,8 +45,8 @@ class Report(NamedTuple):
 
 
 def check_rule(
-    fun: Callable[..., Any],
-    *args: Any,
+    fun: Function,
+    *args: PyTree,
     tolerance: float = 1e-6,
     skip: Sequence[str] = (),
     seed: int = 0,
@@ -111,7 +112,7 @@ def check_rule(
     return report
 
 
-def _check_arguments(fun: Any, tolerance: float, skip: Sequence[str]) -> None:
+def _check_arguments(fun: PyTree, tolerance: float, skip: Sequence[str]) -> None:
     if not callable(fun):
         raise TypeError(f"fun={fun!r}: expected a function")
     arguments.number("tolerance", tolerance)

@@ -5,19 +5,18 @@ limits the cotangent that passes through that point, so it clips *signals*, wher
 clip of the update limits their sum.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
 from rl_grads.autodiff import arguments
+from rl_grads.typing import PyTree
 
 
 def clip_gradient(
-    x: Any,
+    x: PyTree,
     max_abs: jax.Array | float | None = None,
     max_norm: jax.Array | float | None = None,
-) -> Any:
+) -> PyTree:
     """The identity; its cotangent is clipped by element, then by norm.
 
     A threshold may be traced: swept, vmapped or learned. What arrives at x, where c is
@@ -69,7 +68,7 @@ def clip_gradient(
     return _clip(x, _threshold("max_abs", max_abs), _threshold("max_norm", max_norm))
 
 
-def _threshold(name: str, value: Any) -> jax.Array | None:
+def _threshold(name: str, value: PyTree) -> jax.Array | None:
     """A threshold as a floating scalar."""
     if value is None:
         return None
@@ -80,15 +79,15 @@ def _threshold(name: str, value: Any) -> jax.Array | None:
 
 
 @jax.custom_vjp
-def _clip(x: Any, max_abs: Any, max_norm: Any) -> Any:
+def _clip(x: PyTree, max_abs: PyTree, max_norm: PyTree) -> PyTree:
     return x
 
 
-def _forward(x: Any, max_abs: Any, max_norm: Any) -> tuple[Any, Any]:
+def _forward(x: PyTree, max_abs: PyTree, max_norm: PyTree) -> tuple[PyTree, PyTree]:
     return x, (max_abs, max_norm)
 
 
-def _backward(thresholds: Any, cotangent: Any) -> tuple[Any, Any, Any]:
+def _backward(thresholds: PyTree, cotangent: PyTree) -> tuple[PyTree, PyTree, PyTree]:
     max_abs, max_norm = thresholds
     if max_abs is not None:
         cotangent = _cut(cotangent, _nan_if_negative(max_abs))
@@ -105,7 +104,7 @@ def _nan_if_negative(threshold: jax.Array) -> jax.Array:
     return jnp.where(threshold >= 0, threshold, jnp.nan)
 
 
-def _cut(tree: Any, max_abs: jax.Array) -> Any:
+def _cut(tree: PyTree, max_abs: jax.Array) -> PyTree:
     """Cut every element to `[-max_abs, max_abs]`."""
 
     def one(leaf: jax.Array) -> jax.Array:
@@ -116,7 +115,7 @@ def _cut(tree: Any, max_abs: jax.Array) -> Any:
     return jax.tree.map(one, tree)
 
 
-def _scale_down(tree: Any, max_norm: jax.Array) -> Any:
+def _scale_down(tree: PyTree, max_norm: jax.Array) -> PyTree:
     """Scale a tree to a norm of at most `max_norm`; smooth at zero."""
     square = sum(_square(leaf) for leaf in jax.tree.leaves(tree))
     small = square <= max_norm**2  # False for nan, which the factor then hands on.

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax.core import eval_jaxpr
 
+from rl_grads.typing import Function, PyTree
+
 
 class Closed(NamedTuple):
     """A traced function and its inputs.
@@ -28,14 +30,14 @@ class Closed(NamedTuple):
     places: tuple[int | None, ...]
     tree: Any
 
-    def __call__(self, inputs: Sequence[Any]) -> Any:
+    def __call__(self, inputs: Sequence[PyTree]) -> PyTree:
         """The function's value at other inputs of the same shapes."""
         count = len(self.jaxpr.constvars)
         out = eval_jaxpr(self.jaxpr, inputs[:count], *inputs[count:])
         return jax.tree.unflatten(self.tree, out)
 
 
-def close(fun: Callable[..., Any], args: tuple, also: Sequence[int] = ()) -> Closed:
+def close(fun: Function, args: tuple, also: Sequence[int] = ()) -> Closed:
     """Trace `fun(*args)`.
 
     Args:
@@ -51,7 +53,7 @@ def close(fun: Callable[..., Any], args: tuple, also: Sequence[int] = ()) -> Clo
         if isinstance(leaf, jax.Array) or owner[k] in also
     ]
 
-    def of_arrays(*arrays: Any) -> Any:
+    def of_arrays(*arrays: PyTree) -> PyTree:
         given = dict(zip(dynamic, arrays, strict=True))
         full = [given.get(k, leaf) for k, leaf in enumerate(leaves)]
         return fun(*jax.tree.unflatten(tree, full))
@@ -67,16 +69,18 @@ def close(fun: Callable[..., Any], args: tuple, also: Sequence[int] = ()) -> Clo
     )
 
 
-def _array(value: Any) -> jax.Array:
+def _array(value: PyTree) -> jax.Array:
     return value if isinstance(value, jax.Array) else jnp.asarray(value)
 
 
-def is_float(array: Any) -> bool:
+def is_float(array: PyTree) -> bool:
     """Whether an array has derivatives."""
     return jnp.issubdtype(array.dtype, jnp.inexact)
 
 
-def split_floats(tree: Any) -> tuple[list[jax.Array], Callable[[Sequence[Any]], Any]]:
+def split_floats(
+    tree: PyTree,
+) -> tuple[list[jax.Array], Callable[[Sequence[PyTree]], PyTree]]:
     """The floating-point leaves of a pytree, and how to put others in their place.
 
     Example:
@@ -87,7 +91,7 @@ def split_floats(tree: Any) -> tuple[list[jax.Array], Callable[[Sequence[Any]], 
     leaves, structure = jax.tree.flatten(tree)
     places = [k for k, leaf in enumerate(leaves) if is_float(_array(leaf))]
 
-    def rebuild(floats: Sequence[Any]) -> Any:
+    def rebuild(floats: Sequence[PyTree]) -> PyTree:
         out = list(leaves)
         for place, x in zip(places, floats, strict=True):
             out[place] = x

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from rl_grads.autodiff import arguments
+from rl_grads.typing import Function, PyTree
 
 _JACOBIANS = {"forward": jax.jacfwd, "reverse": jax.jacrev}
 _HESSIANS: dict[str, Callable[..., Any]] = {
@@ -22,7 +23,7 @@ _HESSIANS: dict[str, Callable[..., Any]] = {
 }
 
 
-def nth_derivative(fun: Callable[..., Any], n: int) -> Callable[..., Any]:
+def nth_derivative(fun: Function, n: int) -> Function:
     """The n-th derivative of a function of one number, n times forward mode.
 
     Args:
@@ -48,7 +49,7 @@ def nth_derivative(fun: Callable[..., Any], n: int) -> Callable[..., Any]:
     for _ in range(n):
         made = _slope(made)
 
-    def derivative(x: Any, *args: Any) -> Any:
+    def derivative(x: PyTree, *args: PyTree) -> PyTree:
         arguments.floating("x", x)
         arguments.scalar("x", x)
         with forward_mode("nth_derivative", "nest jax.grad instead"):
@@ -57,14 +58,14 @@ def nth_derivative(fun: Callable[..., Any], n: int) -> Callable[..., Any]:
     return derivative
 
 
-def _slope(fun: Callable[..., Any]) -> Callable[..., Any]:
-    def slope(x: jax.Array, *args: Any) -> Any:
+def _slope(fun: Function) -> Function:
+    def slope(x: jax.Array, *args: PyTree) -> PyTree:
         return jax.jvp(lambda x: fun(x, *args), (x,), (jnp.ones_like(x),))[1]
 
     return slope
 
 
-def jacobian(fun: Callable[..., Any], mode: str = "auto") -> Callable[..., Any]:
+def jacobian(fun: Function, mode: str = "auto") -> Function:
     """The Jacobian of a function from pytrees to pytrees.
 
     Args:
@@ -90,7 +91,7 @@ def jacobian(fun: Callable[..., Any], mode: str = "auto") -> Callable[..., Any]:
     arguments.one_of("mode", mode, ("auto", *_JACOBIANS))
     checked = arguments.floating_output(fun)
 
-    def of(x: Any, *args: Any) -> Any:
+    def of(x: PyTree, *args: PyTree) -> PyTree:
         arguments.floating("x", x)
         chosen = _cheaper(fun, x, *args) if mode == "auto" else mode
         with forward_mode(f"mode={mode!r}", "use mode='reverse'"):
@@ -99,17 +100,17 @@ def jacobian(fun: Callable[..., Any], mode: str = "auto") -> Callable[..., Any]:
     return of
 
 
-def _cheaper(fun: Callable[..., Any], x: Any, *args: Any) -> str:
+def _cheaper(fun: Function, x: PyTree, *args: PyTree) -> str:
     """The mode with fewer products."""
     at, out = jax.eval_shape(lambda x: (x, fun(x, *args)), x)
     return "forward" if _count(at) <= _count(out) else "reverse"
 
 
-def _count(tree: Any) -> int:
+def _count(tree: PyTree) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
-def hessian(fun: Callable[..., Any], order: str = "fwd_rev") -> Callable[..., Any]:
+def hessian(fun: Function, order: str = "fwd_rev") -> Function:
     """The Hessian as a dense array, or a tree of blocks for a pytree.
 
     Args:
@@ -132,7 +133,7 @@ def hessian(fun: Callable[..., Any], order: str = "fwd_rev") -> Callable[..., An
     arguments.one_of("order", order, _HESSIANS)
     made = _HESSIANS[order](arguments.floating_output(fun))
 
-    def of(x: Any, *args: Any) -> Any:
+    def of(x: PyTree, *args: PyTree) -> PyTree:
         arguments.floating("x", x)
         with forward_mode(f"order={order!r}", "use order='fwd_rev'"):
             return made(x, *args)
@@ -140,7 +141,7 @@ def hessian(fun: Callable[..., Any], order: str = "fwd_rev") -> Callable[..., An
     return of
 
 
-def vector_gradient(fun: Callable[..., Any]) -> Callable[..., Any]:
+def vector_gradient(fun: Function) -> Function:
     """The gradient of the sum of all outputs, in the shape of the input.
 
     For a function that works element by element this is its derivative at each element:
@@ -161,7 +162,7 @@ def vector_gradient(fun: Callable[..., Any]) -> Callable[..., Any]:
     """
     checked = arguments.floating_output(fun)
 
-    def gradient(x: Any, *args: Any) -> Any:
+    def gradient(x: PyTree, *args: PyTree) -> PyTree:
         arguments.floating("x", x)
         out, pullback = jax.vjp(lambda x: checked(x, *args), x)
         return pullback(jax.tree.map(jnp.ones_like, out))[0]

@@ -1,10 +1,13 @@
 """Which parameters belong to the last layer of a function, read from its jaxpr."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 from jax.extend import core
+from jax.extend.core import Jaxpr, JaxprEqn
+
+from rl_grads.typing import Function, Params, PyTree
 
 _PRODUCTS = ("dot_general", "conv_general_dilated")
 
@@ -19,7 +22,7 @@ class _Origin(NamedTuple):
 _NOTHING = _Origin(frozenset(), False)
 
 
-def last_layer(fun: Callable[..., Any], params: Any, *args: Any) -> Any:
+def last_layer(fun: Function, params: Params, *args: PyTree) -> PyTree:
     """The parameters through which `fun` reaches its output without another layer.
 
     A layer is a product (`dot_general` or a convolution) of a parameter with something
@@ -51,11 +54,11 @@ def last_layer(fun: Callable[..., Any], params: Any, *args: Any) -> Any:
     return jax.tree.unflatten(structure, [n in found for n in range(len(leaves))])
 
 
-def _follow(jaxpr: Any, inputs: Sequence[_Origin]) -> list[_Origin]:
+def _follow(jaxpr: Jaxpr, inputs: Sequence[_Origin]) -> list[_Origin]:
     """The origins of a jaxpr's outputs, from those of its inputs."""
     known = dict(zip(jaxpr.invars, inputs, strict=True))
 
-    def origin(atom: Any) -> _Origin:
+    def origin(atom: PyTree) -> _Origin:
         # A literal has no place in the table, nor has a constant.
         return _NOTHING if isinstance(atom, core.Literal) else known.get(atom, _NOTHING)
 
@@ -65,7 +68,7 @@ def _follow(jaxpr: Any, inputs: Sequence[_Origin]) -> list[_Origin]:
     return [origin(atom) for atom in jaxpr.outvars]
 
 
-def _through(equation: Any, origins: list[_Origin]) -> list[_Origin]:
+def _through(equation: JaxprEqn, origins: list[_Origin]) -> list[_Origin]:
     inner = _inner(equation)
     if inner is not None:
         return _follow(inner, origins)
@@ -75,7 +78,7 @@ def _through(equation: Any, origins: list[_Origin]) -> list[_Origin]:
     return [_union(origins)] * len(equation.outvars)
 
 
-def _inner(equation: Any) -> Any:
+def _inner(equation: JaxprEqn) -> PyTree:
     """The jaxpr that a call, or one step of a scan, consists of; None otherwise."""
     parts = [getattr(p, "jaxpr", p) for p in equation.params.values()]
     jaxprs = [p for p in parts if isinstance(p, core.Jaxpr)]

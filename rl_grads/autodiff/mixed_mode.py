@@ -18,17 +18,19 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
+from jax.extend.core import Jaxpr, JaxprEqn
 
 from rl_grads.autodiff.closed import Closed, close, is_float
+from rl_grads.typing import Function, LossFunction, PyTree, State
 
 _INSIDE_JAX = os.path.dirname(jax.__file__) + os.sep
 
 
 def mixed_mode_grad(
-    loss_fn: Callable[..., Any],
+    loss_fn: LossFunction,
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
-) -> Callable[..., Any]:
+) -> Function:
     """`jax.grad` whose own derivative is cheap in memory.
 
     Values equal those of `jax.grad`, and so do reverse-mode derivatives of them, in
@@ -63,7 +65,7 @@ def mixed_mode_grad(
     """
     chosen = (argnums,) if isinstance(argnums, int) else tuple(argnums)
 
-    def gradient(*args: Any) -> Any:
+    def gradient(*args: PyTree) -> PyTree:
         at = [i % len(args) for i in chosen]
         owner = [i for i, arg in enumerate(args) for _ in jax.tree.leaves(arg)]
         traced = close(loss_fn, args, also=at)
@@ -89,19 +91,19 @@ class _Gradient(NamedTuple):
     wanted: Sequence[int]
     has_aux: bool
 
-    def value(self, inputs: Sequence[jax.Array]) -> Any:
+    def value(self, inputs: Sequence[jax.Array]) -> PyTree:
         """The loss and its aux."""
         return self.loss(inputs) if self.has_aux else (self.loss(inputs), None)
 
-    def gradients(self, inputs: Sequence[jax.Array], places: Sequence[int]) -> Any:
+    def gradients(self, inputs: Sequence[jax.Array], places: Sequence[int]) -> PyTree:
         """Gradients in the inputs at some places, and aux."""
 
-        def at(chosen: Sequence[jax.Array]) -> Any:
+        def at(chosen: Sequence[jax.Array]) -> PyTree:
             return self.value(_put(inputs, places, chosen))
 
         return jax.grad(at, has_aux=True)([inputs[p] for p in places])
 
-    def __call__(self, inputs: Sequence[jax.Array]) -> Any:
+    def __call__(self, inputs: Sequence[jax.Array]) -> PyTree:
         """What is wanted, with the rule of the module."""
         # An array that comes twice, as parameters that bootstrap do, is kept once.
         distinct = list({id(x): x for x in inputs}.values())
@@ -109,14 +111,14 @@ class _Gradient(NamedTuple):
         which = [order.index(id(x)) for x in inputs]
 
         @jax.custom_vjp
-        def rule(distinct: Sequence[jax.Array]) -> Any:
+        def rule(distinct: Sequence[jax.Array]) -> PyTree:
             return self.gradients([distinct[k] for k in which], self.wanted)
 
-        def forward(distinct: Sequence[Any]) -> Any:
+        def forward(distinct: Sequence[PyTree]) -> PyTree:
             given = [primal.value for primal in distinct]
             return self.gradients([given[k] for k in which], self.wanted), given
 
-        def backward(distinct: Sequence[jax.Array], cotangent: Any) -> Any:
+        def backward(distinct: Sequence[jax.Array], cotangent: PyTree) -> PyTree:
             inputs = [distinct[k] for k in which]
             floats = [p for p, x in enumerate(inputs) if is_float(x)]
             symmetric = is_true_derivative(self.loss.jaxpr)
@@ -133,7 +135,9 @@ class _Gradient(NamedTuple):
         return rule(distinct)
 
 
-def _put(inputs: Sequence[Any], places: Sequence[int], new: Sequence[Any]) -> list[Any]:
+def _put(
+    inputs: Sequence[PyTree], places: Sequence[int], new: Sequence[PyTree]
+) -> list[PyTree]:
     """The inputs with those at some places exchanged."""
     out = list(inputs)
     for place, x in zip(places, new, strict=True):
@@ -142,11 +146,11 @@ def _put(inputs: Sequence[Any], places: Sequence[int], new: Sequence[Any]) -> li
 
 
 def _by_symmetry(
-    of: _Gradient, inputs: Sequence[jax.Array], floats: Sequence[int], cotangent: Any
+    of: _Gradient, inputs: Sequence[jax.Array], floats: Sequence[int], cotangent: PyTree
 ) -> list[jax.Array]:
     """Cotangents of the float inputs, by one forward derivative of a gradient."""
 
-    def everywhere(chosen: Sequence[jax.Array]) -> Any:
+    def everywhere(chosen: Sequence[jax.Array]) -> PyTree:
         return of.gradients(_put(inputs, of.wanted, chosen), floats)[0]
 
     primals = [inputs[p] for p in of.wanted]
@@ -155,7 +159,7 @@ def _by_symmetry(
     if all(isinstance(ct, SymbolicZero) for ct in jax.tree.leaves(cotangent[1])):
         return found
 
-    def aux(chosen: Sequence[jax.Array]) -> Any:
+    def aux(chosen: Sequence[jax.Array]) -> PyTree:
         return _differentiable(of.value(_put(inputs, floats, chosen))[1], cotangent[1])
 
     _, pull_back = jax.vjp(aux, [inputs[p] for p in floats])
@@ -164,11 +168,11 @@ def _by_symmetry(
 
 
 def _by_repetition(
-    of: _Gradient, inputs: Sequence[jax.Array], floats: Sequence[int], cotangent: Any
+    of: _Gradient, inputs: Sequence[jax.Array], floats: Sequence[int], cotangent: PyTree
 ) -> list[jax.Array]:
     """Cotangents of the float inputs, by reverse mode over the gradient, done again."""
 
-    def again(chosen: Sequence[jax.Array]) -> Any:
+    def again(chosen: Sequence[jax.Array]) -> PyTree:
         out = of.gradients(_put(inputs, floats, chosen), of.wanted)
         return _differentiable(out, cotangent)
 
@@ -176,14 +180,14 @@ def _by_repetition(
     return pull_back(_differentiable(cotangent, cotangent))[0]
 
 
-def _instantiated(cotangent: Any) -> jax.Array:
+def _instantiated(cotangent: PyTree) -> jax.Array:
     if isinstance(cotangent, SymbolicZero):
         aval: Any = cotangent.aval
         return jnp.zeros(aval.shape, aval.dtype)
     return cotangent
 
 
-def _differentiable(tree: Any, cotangent: Any) -> list[jax.Array]:
+def _differentiable(tree: PyTree, cotangent: PyTree) -> list[jax.Array]:
     """The leaves that have derivatives, by the types of their cotangents."""
     pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(cotangent), strict=True)
     return [_instantiated(x) for x, ct in pairs if ct.dtype != jax.dtypes.float0]
@@ -192,7 +196,7 @@ def _differentiable(tree: Any, cotangent: Any) -> list[jax.Array]:
 # --------------------------------------------------------------------- true derivatives
 
 
-def is_true_derivative(jaxpr: Any) -> bool:
+def is_true_derivative(jaxpr: Jaxpr) -> bool:
     """Whether automatic differentiation of a jaxpr gives its mathematical derivative.
 
     False where something inside has a backward rule of its own, a forward rule from
@@ -201,7 +205,7 @@ def is_true_derivative(jaxpr: Any) -> bool:
     return not any(_is_surrogate(eqn) for eqn in _equations(jaxpr))
 
 
-def _is_surrogate(eqn: Any) -> bool:
+def _is_surrogate(eqn: JaxprEqn) -> bool:
     name = eqn.primitive.name
     if name == "custom_jvp_call":
         source = eqn.params["call_jaxpr"].jaxpr.debug_info.func_src_info or ""
@@ -209,7 +213,7 @@ def _is_surrogate(eqn: Any) -> bool:
     return name == "stop_gradient" or name.startswith("custom_vjp_call")
 
 
-def _equations(jaxpr: Any) -> Iterator[Any]:
+def _equations(jaxpr: Jaxpr) -> Iterator[PyTree]:
     """Every equation, also inside loops, branches and calls."""
     for eqn in jaxpr.eqns:
         yield eqn
@@ -224,12 +228,12 @@ def _equations(jaxpr: Any) -> Iterator[Any]:
 
 
 def unroll(
-    step: Callable[[Any, Any], tuple[Any, Any]],
-    carry: Any,
-    xs: Any,
+    step: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]],
+    carry: State,
+    xs: PyTree,
     checkpoint: str | int | None = None,
     length: int | None = None,
-) -> tuple[Any, Any]:
+) -> tuple[PyTree, PyTree]:
     """`jax.lax.scan`, with a choice of what its backward pass remembers.
 
     With T steps and a carry of size C, beside what one step needs:
@@ -281,7 +285,7 @@ def _root(count: int) -> int:
     return min(near, key=lambda size: (count % size > 0, abs(size - root)))
 
 
-def _check_checkpoint(checkpoint: Any) -> None:
+def _check_checkpoint(checkpoint: PyTree) -> None:
     if checkpoint is None or checkpoint in ("step", "sqrt"):
         return
     is_int = isinstance(checkpoint, int) and not isinstance(checkpoint, bool)
@@ -293,11 +297,15 @@ def _check_checkpoint(checkpoint: Any) -> None:
 
 
 def _in_segments(
-    step: Callable[[Any, Any], Any], carry: Any, xs: Any, length: int, size: int
-) -> tuple[Any, Any]:
+    step: Callable[[PyTree, PyTree], PyTree],
+    carry: State,
+    xs: PyTree,
+    length: int,
+    size: int,
+) -> tuple[PyTree, PyTree]:
     """Scan over checkpointed segments of `size` steps, then over what is left."""
 
-    def segment(carry: Any, xs: Any) -> tuple[Any, Any]:
+    def segment(carry: State, xs: PyTree) -> tuple[PyTree, PyTree]:
         return jax.lax.scan(step, carry, xs, size if xs is None else None)
 
     count, rest = divmod(length, size)

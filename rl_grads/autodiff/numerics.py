@@ -5,15 +5,15 @@ functions that have rules again, so that higher derivatives are as good as the f
 """
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from rl_grads.autodiff import arguments
+from rl_grads.typing import PyTree
 
 
-def log1pexp(x: Any) -> jax.Array:
+def log1pexp(x: PyTree) -> jax.Array:
     """`log(1 + exp(x))`, the softplus, accurate in value and derivatives everywhere.
 
     `jnp.log(1 + jnp.exp(x))` overflows from x = 89 on in float32, and its derivative is
@@ -62,7 +62,7 @@ def _sigmoid_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]
     return value, value * _sigmoid(-x) * tangent
 
 
-def safe_norm(x: Any, axis: int | tuple[int, ...] | None = None) -> jax.Array:
+def safe_norm(x: PyTree, axis: int | tuple[int, ...] | None = None) -> jax.Array:
     """The L2 norm, with derivative 0 at 0 and no overflow on the way.
 
     `jnp.linalg.norm` has the derivative nan at 0, and squares what it gets: 1e20 is
@@ -90,7 +90,7 @@ def safe_norm(x: Any, axis: int | tuple[int, ...] | None = None) -> jax.Array:
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _norm(x: jax.Array, axis: Any) -> jax.Array:
+def _norm(x: jax.Array, axis: PyTree) -> jax.Array:
     """The norm, with the reduced axes kept."""
     largest = jnp.max(jnp.abs(x), axis, keepdims=True, initial=0)
     usable = (largest > 0) & (largest < jnp.inf)
@@ -101,7 +101,7 @@ def _norm(x: jax.Array, axis: Any) -> jax.Array:
 
 @_norm.defjvp
 def _norm_jvp(
-    axis: Any, primals: tuple, tangents: tuple
+    axis: PyTree, primals: tuple, tangents: tuple
 ) -> tuple[jax.Array, jax.Array]:
     (x,), (tangent,) = primals, tangents
     norm = _norm(x, axis)
@@ -111,7 +111,7 @@ def _norm_jvp(
     return norm, jnp.sum(unit * tangent, axis, keepdims=True)
 
 
-def root_ratio(x: Any) -> jax.Array:
+def root_ratio(x: PyTree) -> jax.Array:
     """`x / (1 + sqrt(x))` for x >= 0: how a rule repairs a derivative at the edge.
 
     The derivative at 0 is 1, but the chain rule meets `0 * inf` there, from the slope

@@ -5,15 +5,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Literal
+from jax.extend.core import JaxprEqn, Literal
+
+from rl_grads.typing import Params, PyTree
 
 _CALLS = ("jit", "pjit", "closed_call", "checkpoint", "remat2")
 _SEVERAL = "\0"  # The mark of what depends on more than one input.
 
 
 def along(
-    fun: Callable[[Any, Mapping[str, Any]], Any], name: str | None
-) -> Callable[[Any, Mapping[str, Any]], Any]:
+    fun: Callable[[PyTree, Mapping[str, PyTree]], PyTree], name: str | None
+) -> Callable[[PyTree, Mapping[str, PyTree]], PyTree]:
     """The same function, with derivatives along one kind of path only.
 
     A path leads from the parameters to the output. It belongs to the input with which
@@ -40,7 +42,7 @@ def along(
         [3.0, -2.0, 5.0]
     """
 
-    def restricted(params: Any, inputs: Mapping[str, Any]) -> Any:
+    def restricted(params: Params, inputs: Mapping[str, PyTree]) -> PyTree:
         if name is not None and name not in inputs:
             known = ", ".join(map(repr, inputs))
             raise ValueError(f"name={name!r}: expected one of {known} or None")
@@ -59,7 +61,7 @@ _Marked = tuple[Any, str | None]
 
 
 def _evaluate(
-    traced: Any, inputs: Sequence[_Marked], name: str | None
+    traced: PyTree, inputs: Sequence[_Marked], name: str | None
 ) -> list[_Marked]:
     """The outputs of a jaxpr, with marks."""
     jaxpr, consts = getattr(traced, "jaxpr", traced), getattr(traced, "consts", ())
@@ -69,7 +71,7 @@ def _evaluate(
     }
     values |= zip(jaxpr.invars, inputs, strict=True)
 
-    def read(variable: Any) -> _Marked:
+    def read(variable: PyTree) -> _Marked:
         is_literal = isinstance(variable, Literal)
         return (variable.val, None) if is_literal else values[variable]
 
@@ -79,7 +81,7 @@ def _evaluate(
     return [read(variable) for variable in jaxpr.outvars]
 
 
-def _apply(eqn: Any, operands: list[_Marked], name: str | None) -> list[_Marked]:
+def _apply(eqn: JaxprEqn, operands: list[_Marked], name: str | None) -> list[_Marked]:
     """One equation; where marks meet, only the wanted path goes on."""
     if eqn.primitive.name in _CALLS:
         return _evaluate(eqn.params["jaxpr"], operands, name)
@@ -96,7 +98,9 @@ def _meet(marks: Sequence[str | None]) -> str | None:
     return _SEVERAL if len(different) > 1 else next(iter(different), None)
 
 
-def _join(operands: Sequence[_Marked], to: str | None, name: str | None) -> list[Any]:
+def _join(
+    operands: Sequence[_Marked], to: str | None, name: str | None
+) -> list[PyTree]:
     """The values, cut off where another path than the wanted one ends."""
     ends = to == _SEVERAL
     return [
@@ -105,6 +109,6 @@ def _join(operands: Sequence[_Marked], to: str | None, name: str | None) -> list
     ]
 
 
-def _constant(value: Any) -> Any:
+def _constant(value: PyTree) -> PyTree:
     smooth = jnp.issubdtype(jnp.result_type(value), jnp.inexact)
     return jax.lax.stop_gradient(value) if smooth else value

@@ -1,18 +1,18 @@
 """Products with Jacobians and Hessians that never build the matrix."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import optax
 
 from rl_grads.autodiff import arguments
 from rl_grads.autodiff.derivatives import forward_mode
+from rl_grads.typing import Function, PyTree
 
 
 def hvp(
-    fun: Callable[..., Any], primals: Any, tangents: Any, order: str = "fwd_rev"
-) -> Any:
+    fun: Function, primals: PyTree, tangents: PyTree, order: str = "fwd_rev"
+) -> PyTree:
     """The Hessian of a scalar function times a vector, for about two gradients.
 
     Args:
@@ -52,15 +52,15 @@ def hvp(
         return _ORDERS[order](arguments.scalar_output(fun), primals, tangents)
 
 
-def _forward_over_reverse(fun: Callable, primals: tuple, tangents: tuple) -> Any:
+def _forward_over_reverse(fun: Callable, primals: tuple, tangents: tuple) -> PyTree:
     return jax.jvp(jax.grad(fun), primals, tangents)[1]
 
 
-def _reverse_over_forward(fun: Callable, primals: tuple, tangents: tuple) -> Any:
+def _reverse_over_forward(fun: Callable, primals: tuple, tangents: tuple) -> PyTree:
     return jax.grad(lambda *at: jax.jvp(fun, at, tangents)[1])(*primals)
 
 
-def _reverse_over_reverse(fun: Callable, primals: tuple, tangents: tuple) -> Any:
+def _reverse_over_reverse(fun: Callable, primals: tuple, tangents: tuple) -> PyTree:
     gradient = jax.grad(fun, argnums=tuple(range(len(primals))))
     return jax.grad(lambda *at: optax.tree.vdot(gradient(*at), tangents))(*primals)
 
@@ -72,7 +72,7 @@ _ORDERS = {
 }
 
 
-def jvps(fun: Callable[[Any], Any], primal: Any, tangents: Any) -> Any:
+def jvps(fun: Callable[[PyTree], PyTree], primal: PyTree, tangents: PyTree) -> PyTree:
     """K products Jacobian times vector in one batched program.
 
     The function itself is evaluated once; its derivative acts on a matrix where a loop
@@ -99,14 +99,14 @@ def jvps(fun: Callable[[Any], Any], primal: Any, tangents: Any) -> Any:
     arguments.stacked("tangents", tangents, primal)
     checked = arguments.floating_output(fun)
 
-    def product(tangent: Any) -> Any:
+    def product(tangent: PyTree) -> PyTree:
         return jax.jvp(checked, (primal,), (tangent,))[1]
 
     with forward_mode("jvps", "use vjps"):
         return jax.vmap(product)(tangents)
 
 
-def vjps(fun: Callable[[Any], Any], primal: Any, cotangents: Any) -> Any:
+def vjps(fun: Callable[[PyTree], PyTree], primal: PyTree, cotangents: PyTree) -> PyTree:
     """K products vector times Jacobian in one batched program.
 
     Args:

@@ -3,12 +3,14 @@
 import functools
 import operator
 import os
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Literal
+from jax import core
+from jax.extend.core import Jaxpr, JaxprEqn, Literal, Var
+
+from rl_grads.typing import Function, PyTree
 
 # Their derivative is zero wherever it exists.
 _FLAT = {"stop_gradient", "sign", "floor", "ceil", "round"}
@@ -22,7 +24,7 @@ _FAITHFUL = (
 )
 
 
-def reaching(fun: Callable[..., Any], *args: Any) -> Any:
+def reaching(fun: Function, *args: PyTree) -> PyTree:
     """Whether each leaf of the arguments can have a derivative in the output.
 
     Nothing is computed. False is certain: the derivative is zero everywhere. Loops,
@@ -51,13 +53,14 @@ def _union(sets: Sequence[int]) -> int:
     return functools.reduce(operator.or_, sets, 0)
 
 
-def _outputs(jaxpr: Any, sets: Sequence[int]) -> list[int]:
+def _outputs(jaxpr: Jaxpr, sets: Sequence[int]) -> list[int]:
     """For each output of a jaxpr the leaves that reach it, from those of its inputs."""
     known = dict(zip(jaxpr.invars, sets, strict=True))
 
-    def reached(atom: Any) -> int:
-        smooth = not isinstance(atom, Literal) and _is_smooth(atom)
-        return known.get(atom, 0) if smooth else 0
+    def reached(atom: Var | Literal) -> int:
+        if isinstance(atom, Literal) or not _is_smooth(atom):
+            return 0
+        return known.get(atom, 0)
 
     for eqn in jaxpr.eqns:
         inputs = [reached(atom) for atom in eqn.invars]
@@ -66,11 +69,13 @@ def _outputs(jaxpr: Any, sets: Sequence[int]) -> list[int]:
     return [reached(atom) for atom in jaxpr.outvars]
 
 
-def _is_smooth(var: Any) -> bool:
-    return jnp.issubdtype(var.aval.dtype, jnp.inexact)
+def _is_smooth(var: Var) -> bool:
+    return isinstance(var.aval, core.ShapedArray) and jnp.issubdtype(
+        var.aval.dtype, jnp.inexact
+    )
 
 
-def _through(eqn: Any, inputs: Sequence[int]) -> list[int]:
+def _through(eqn: JaxprEqn, inputs: Sequence[int]) -> list[int]:
     """The leaves that reach each output of an equation."""
     inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
     inner = getattr(inner, "jaxpr", inner)
@@ -79,7 +84,7 @@ def _through(eqn: Any, inputs: Sequence[int]) -> list[int]:
     return _outputs(inner, inputs)
 
 
-def _is_opaque(eqn: Any, inner: Any) -> bool:
+def _is_opaque(eqn: JaxprEqn, inner: PyTree) -> bool:
     """Whether an equation with a jaxpr inside is more than its value."""
     if not eqn.primitive.name.startswith("custom_"):
         return eqn.primitive.name in ("scan", "while")

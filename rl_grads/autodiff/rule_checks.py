@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from jax.typing import DTypeLike
 
 from rl_grads.autodiff.rule_subject import (
     Function,
@@ -24,6 +25,7 @@ from rl_grads.autodiff.rule_subject import (
     size,
     vectors,
 )
+from rl_grads.typing import PyTree
 
 _COPIES = 3  # Points that are stacked for vmap and scan.
 _STEP = 0.015  # The fraction by which they come closer to 0.
@@ -81,7 +83,7 @@ def _pushed(tested: Subject, tangent: np.ndarray) -> _Slope:
 
 
 def _difference(
-    fun: Function, x: np.ndarray, tangent: np.ndarray, dtype: Any
+    fun: Function, x: np.ndarray, tangent: np.ndarray, dtype: DTypeLike
 ) -> _Slope:
     """`J t` by central differences of two widths, extrapolated (Richardson)."""
     eps = float(jnp.finfo(dtype).eps)
@@ -103,7 +105,7 @@ def _differences(tested: Subject, tangent: np.ndarray) -> _Slope:
     return _difference(made.call, made.x, tangent, made.dtype)
 
 
-def _numbers(x: Any) -> np.ndarray:
+def _numbers(x: PyTree) -> np.ndarray:
     return np.asarray(x, np.float64)
 
 
@@ -311,7 +313,7 @@ def second_order(tested: Subject) -> Found:
     (cotangent,) = _cotangents(tested, 1)
     pull, x = tested.vectors.pull, tested.vectors.x
 
-    def gradient(x: Any) -> Any:
+    def gradient(x: PyTree) -> PyTree:
         return pull(x, cotangent)
 
     pairs, left_out = [], {}
@@ -330,7 +332,7 @@ def second_order(tested: Subject) -> Found:
 
 
 def _second_pair(
-    tested: Subject, leaf: Leaf, slope: _Slope, name: str, product: Any
+    tested: Subject, leaf: Leaf, slope: _Slope, name: str, product: PyTree
 ) -> _Pair:
     def place(i: int) -> str:
         return f"d gradient of {entry(tested.inputs, i)} / d {leaf.name}"
@@ -367,7 +369,7 @@ def _blocks(tested: Subject, j: int) -> tuple[list[jax.Array], tuple[jax.Array, 
     among_all = pull(tuple(cotangent if c else jnp.zeros_like(o) for c, o in given))
 
     def alone(i: int) -> jax.Array:
-        def fun(leaf: Any) -> jax.Array:
+        def fun(leaf: PyTree) -> jax.Array:
             leaves = (*tested.leaves[:i], leaf, *tested.leaves[i + 1 :])
             return tested.fun(leaves, tested.fixed)[j]
 
@@ -376,7 +378,9 @@ def _blocks(tested: Subject, j: int) -> tuple[list[jax.Array], tuple[jax.Array, 
     return [alone(i) for i in range(len(tested.leaves))], among_all
 
 
-def _block_pair(tested: Subject, i: int, j: int, alone: Any, among_all: Any) -> _Pair:
+def _block_pair(
+    tested: Subject, i: int, j: int, alone: PyTree, among_all: PyTree
+) -> _Pair:
     def place(at: int) -> str:
         return (
             f"gradient of {tested.outputs[j].name} in {entry((tested.inputs[i],), at)}"
@@ -392,8 +396,8 @@ def nondifferentiable(tested: Subject) -> Found:
         raise NotApplicableError("no argument is an array of integers or booleans")
     (cotangent,) = _cotangents(tested, 1)
 
-    def gradients(leaves: Any, fixed: Any) -> Any:
-        def flat(leaves: Any, fixed: Any) -> jax.Array:
+    def gradients(leaves: PyTree, fixed: PyTree) -> PyTree:
+        def flat(leaves: PyTree, fixed: PyTree) -> jax.Array:
             return ravel_pytree(tested.fun(leaves, fixed))[0]
 
         return jax.vjp(flat, leaves, fixed)[1](cotangent)
@@ -429,7 +433,7 @@ def _points(tested: Subject, step: float) -> _Points:
     return _Points(x, cotangents, np.stack(each))
 
 
-def _transformed(tested: Subject, name: str, found: Any, points: _Points) -> _Pair:
+def _transformed(tested: Subject, name: str, found: PyTree, points: _Points) -> _Pair:
     """A transformed gradient `[K, N]` against the plain ones."""
     count = points.x.shape[1]
 
@@ -456,14 +460,14 @@ def scan(tested: Subject) -> Found:
     """Inside a scan, and differentiated through one, the gradient is the same."""
     fun, points = tested.vectors.fun, _points(tested, _STEP)
 
-    def inside(_: None, one: Any) -> tuple[None, jax.Array]:
+    def inside(_: None, one: PyTree) -> tuple[None, jax.Array]:
         return None, pull_back(fun, *one)
 
-    def step(total: jax.Array, one: Any) -> tuple[jax.Array, None]:
+    def step(total: jax.Array, one: PyTree) -> tuple[jax.Array, None]:
         x, cotangent = one
         return total + jnp.vdot(cotangent, fun(x)), None
 
-    def through(xs: Any) -> jax.Array:
+    def through(xs: PyTree) -> jax.Array:
         zero = jnp.zeros((), tested.vectors.dtype)
         return jax.lax.scan(step, zero, (xs, points.cotangent))[0]
 

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from rl_grads.typing import PyTree
+
 _ARRAYS = (np.ndarray, np.generic, jax.Array)
 
 Function = Callable[..., Any]
@@ -45,9 +47,7 @@ class Leaf(NamedTuple):
     shape: tuple[int, ...]
 
 
-def subject(
-    fun: Callable[..., Any], args: tuple, tolerance: float, seed: int
-) -> Subject:
+def subject(fun: Function, args: tuple, tolerance: float, seed: int) -> Subject:
     """Sort the leaves of the arguments; only floating ones are differentiated.
 
     Raises:
@@ -58,12 +58,12 @@ def subject(
     given = [leaf for _, leaf in paths]
     kinds = [_kind(leaf) for leaf in given]
 
-    def call(leaves: Any, fixed: Any) -> Any:
+    def call(leaves: PyTree, fixed: PyTree) -> PyTree:
         new = {"floating": iter(leaves), "fixed": iter(fixed), "static": iter(())}
         merged = [next(new[k], x) for k, x in zip(kinds, given, strict=True)]
         return fun(*jax.tree.unflatten(structure, merged))
 
-    def floating(leaves: Any, fixed: Any) -> tuple[jax.Array, ...]:
+    def floating(leaves: PyTree, fixed: PyTree) -> tuple[jax.Array, ...]:
         return tuple(leaf for _, leaf in _floating_paths(call(leaves, fixed)))
 
     leaves = tuple(np.asarray(x, np.float64) for x in _of("floating", kinds, given))
@@ -85,7 +85,7 @@ def subject(
     )
 
 
-def _kind(leaf: Any) -> str:
+def _kind(leaf: PyTree) -> str:
     """`floating`, `fixed` (an array without derivatives) or `static`."""
     if isinstance(leaf, bool | int) or not isinstance(leaf, (float, complex, *_ARRAYS)):
         return "static"
@@ -95,15 +95,15 @@ def _kind(leaf: Any) -> str:
     return "floating" if jnp.issubdtype(dtype, jnp.floating) else "fixed"
 
 
-def _of(kind: str, kinds: list[str], values: list[Any]) -> list[Any]:
+def _of(kind: str, kinds: list[str], values: list[PyTree]) -> list[PyTree]:
     return [v for k, v in zip(kinds, values, strict=True) if k == kind]
 
 
-def _leaf(root: str, path: Any, leaf: Any) -> Leaf:
+def _leaf(root: str, path: PyTree, leaf: PyTree) -> Leaf:
     return Leaf(root + jax.tree_util.keystr(path), np.shape(leaf))
 
 
-def _floating_paths(tree: Any) -> list[tuple[Any, jax.Array]]:
+def _floating_paths(tree: PyTree) -> list[tuple[PyTree, jax.Array]]:
     return [
         (path, jnp.asarray(leaf))
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
@@ -136,11 +136,11 @@ class Vectors(NamedTuple):
     push: Function
 
 
-def vectors(fun: Function, leaves: Any, fixed: Any) -> Vectors:
+def vectors(fun: Function, leaves: PyTree, fixed: PyTree) -> Vectors:
     """The record for `fun(leaves, fixed)` at some leaves, in their dtype."""
     x, unravel = ravel_pytree(list(map(jnp.asarray, leaves)))
 
-    def flat(x: Any) -> jax.Array:
+    def flat(x: PyTree) -> jax.Array:
         return ravel_pytree(fun(unravel(x), fixed))[0]
 
     out = jax.eval_shape(flat, x)
@@ -155,7 +155,7 @@ def vectors(fun: Function, leaves: Any, fixed: Any) -> Vectors:
     )
 
 
-def pull_back(fun: Function, x: Any, cotangent: Any) -> jax.Array:
+def pull_back(fun: Function, x: PyTree, cotangent: PyTree) -> jax.Array:
     """`J' c`, by reverse mode."""
     return jax.vjp(fun, x)[1](cotangent)[0]
 

@@ -4,18 +4,18 @@ Both functions work where something inside has a backward rule of its own.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from rl_grads.autodiff.closed import close, is_float
+from rl_grads.typing import PyTree, State
 
 
 def skip_nonfinite(
-    step: Callable[..., tuple[Any, Any]],
-    watch: Callable[[Any], Any] = lambda state: state,
-) -> Callable[..., tuple[Any, tuple[Any, jax.Array]]]:
+    step: Callable[..., tuple[PyTree, PyTree]],
+    watch: Callable[[PyTree], PyTree] = lambda state: state,
+) -> Callable[..., tuple[PyTree, tuple[PyTree, jax.Array]]]:
     """A step that is not made where its result is not finite.
 
     `where(finite, new, old)` alone makes derivatives nan, because a zero cotangent
@@ -37,12 +37,12 @@ def skip_nonfinite(
         0.0
     """
 
-    def guarded(state: Any, *args: Any) -> tuple[Any, tuple[Any, jax.Array]]:
+    def guarded(state: State, *args: PyTree) -> tuple[PyTree, tuple[PyTree, jax.Array]]:
         traced = close(step, (state, *args), also=(0,))
         count = len(jax.tree.leaves(state))
         before = [p for p in traced.places[:count] if p is not None]
 
-        def attempt(inputs: Sequence[jax.Array]) -> tuple[Any, jax.Array]:
+        def attempt(inputs: Sequence[jax.Array]) -> tuple[PyTree, jax.Array]:
             new, aux = traced(inputs)
             return (jax.tree.leaves(new), aux), _all_finite(watch(new))
 
@@ -54,25 +54,25 @@ def skip_nonfinite(
 
 
 def _skipping(
-    attempt: Callable[[Sequence[jax.Array]], tuple[Any, jax.Array]],
+    attempt: Callable[[Sequence[jax.Array]], tuple[PyTree, jax.Array]],
     before: Sequence[int],
-) -> Callable[[Sequence[jax.Array]], tuple[Any, jax.Array]]:
+) -> Callable[[Sequence[jax.Array]], tuple[PyTree, jax.Array]]:
     """`attempt`, or the inputs at the places `before` where it is not finite."""
 
-    def chosen(inputs: Sequence[jax.Array], made: Any, taken: jax.Array) -> Any:
+    def chosen(inputs: Sequence[jax.Array], made: PyTree, taken: jax.Array) -> PyTree:
         new, aux = made
         old = [inputs[p] for p in before]
         return (_select(taken, new, old), aux), taken
 
     @jax.custom_vjp
-    def rule(inputs: Sequence[jax.Array]) -> tuple[Any, jax.Array]:
+    def rule(inputs: Sequence[jax.Array]) -> tuple[PyTree, jax.Array]:
         return chosen(inputs, *attempt(inputs))
 
-    def forward(inputs: Sequence[jax.Array]) -> Any:
+    def forward(inputs: Sequence[jax.Array]) -> PyTree:
         made, pull_back, taken = jax.vjp(attempt, inputs, has_aux=True)
         return chosen(inputs, made, taken), (pull_back, taken)
 
-    def backward(kept: Any, cotangent: Any) -> Any:
+    def backward(kept: PyTree, cotangent: PyTree) -> PyTree:
         pull_back, taken = kept
         outer, _ = cotangent
         (inner,) = pull_back(jax.tree.map(lambda ct: _keep(taken, ct), outer))
@@ -86,7 +86,7 @@ def _skipping(
     return rule
 
 
-def _all_finite(tree: Any) -> jax.Array:
+def _all_finite(tree: PyTree) -> jax.Array:
     floats = [x for x in jax.tree.leaves(tree) if is_float(x)]
     return jnp.all(jnp.array([jnp.all(jnp.isfinite(x)) for x in floats]))
 
@@ -97,11 +97,11 @@ def _select(
     return [jnp.where(which, n, o) for n, o in zip(new, old, strict=True)]
 
 
-def _has_derivative(cotangent: Any) -> bool:
+def _has_derivative(cotangent: PyTree) -> bool:
     return cotangent.dtype != jax.dtypes.float0
 
 
-def _keep(which: jax.Array, cotangent: Any) -> Any:
+def _keep(which: jax.Array, cotangent: PyTree) -> PyTree:
     """The cotangent, or zeros."""
     if not _has_derivative(cotangent):
         return cotangent
@@ -109,8 +109,8 @@ def _keep(which: jax.Array, cotangent: Any) -> Any:
 
 
 def linearize_through_reverse(
-    fun: Callable[..., tuple[Any, Any]], *primals: Any
-) -> tuple[Any, Callable[..., Any], Any]:
+    fun: Callable[..., tuple[PyTree, PyTree]], *primals: PyTree
+) -> tuple[PyTree, Callable[..., PyTree], PyTree]:
     """`jax.linearize` where something inside has only a backward rule.
 
     A pull-back is linear, and its transpose is the push-forward: two reverse passes

@@ -5,28 +5,26 @@ inside a model or a critic's input, a quantised feature, a gate. They are biased
 general; what is known about the bias stands at each function.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
 from rl_grads.autodiff import arguments
+from rl_grads.typing import Function, PyTree
 
 
 @jax.custom_jvp
-def _value_of(value: Any, surrogate: Any) -> Any:
+def _value_of(value: PyTree, surrogate: PyTree) -> PyTree:
     """`value`, with the derivative of `surrogate`."""
     return value
 
 
 @_value_of.defjvp
-def _value_of_jvp(primals: tuple, tangents: tuple) -> tuple[Any, Any]:
+def _value_of_jvp(primals: tuple, tangents: tuple) -> tuple[PyTree, PyTree]:
     # Not `surrogate + stop_gradient(value - surrogate)`, which rounds the value.
     return _value_of(*primals), tangents[1]
 
 
-def straight_through(fun: Callable[..., Any]) -> Callable[..., Any]:
+def straight_through(fun: Function) -> Function:
     """The function with the derivative of the identity (Bengio et al. 2013).
 
     Args:
@@ -46,7 +44,7 @@ def straight_through(fun: Callable[..., Any]) -> Callable[..., Any]:
         (2.0, 1.0)
     """
 
-    def through(x: Any, *args: Any) -> Any:
+    def through(x: PyTree, *args: PyTree) -> PyTree:
         arguments.floating("x", x)
         value = fun(*jax.lax.stop_gradient((x, *args)))
         arguments.like("output of fun", value, x)

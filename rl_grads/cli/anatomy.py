@@ -3,10 +3,16 @@
 import argparse
 import pathlib
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rl_grads.cli import errors, plugins
 from rl_grads.config import ConfigError
+from rl_grads.training.schema import Config
+from rl_grads.typing import Document, Observation
+
+if TYPE_CHECKING:
+    from rl_grads.inspection.anatomy import Anatomy, Which
+    from rl_grads.training.recorded import Recorded
 
 COMMAND = "rl-grads anatomy"
 _SHOWN = 8  # Numbers of an observation that fit into a line.
@@ -51,7 +57,7 @@ def _main(argv: Sequence[str]) -> None:
     print("\n".join(str(path) for path in _write(found, which, options, top)))
 
 
-def _check_asks(run: Any) -> None:
+def _check_asks(run: "Recorded") -> None:
     """Refuse a run whose program depends on what the environment said."""
     for key, text in run.asks.items():
         if not key.startswith(("tracking.", "run.")):
@@ -101,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
 # ------------------------------------------------------------------------ what it says
 
 
-def _head(found: Any, which: Any, config: Any) -> Iterable[str]:
+def _head(found: "Anatomy", which: "Which", config: Config) -> Iterable[str]:
     """Which update, how it was had again, and what its batch is."""
     updates, size = config.training.updates_per_iteration, len(found.norms)
     yield (
@@ -120,17 +126,24 @@ def _head(found: Any, which: Any, config: Any) -> Iterable[str]:
         yield f"The update itself is the direction of agent.td_gradient={name}."
 
 
-def _table(found: Any, top: Sequence[int]) -> Iterable[str]:
+def _table(found: "Anatomy", top: Sequence[int]) -> Iterable[str]:
     """A line per example."""
     total = float((found.norms**2).sum())
-    weighted = found.weights is not None
+    weights = found.weights
     head = ["example", "norm", "of batch", "TD error", "reward", "action"]
-    rows = [[*head, *(["weight"] if weighted else []), *found.shares, "observation"]]
+    rows = [
+        [
+            *head,
+            *(["weight"] if weights is not None else []),
+            *found.shares,
+            "observation",
+        ]
+    ]
     for i in top:
         cells = [f"#{i}", f"{found.norms[i]:.4g}", _part(found.norms[i] ** 2 / total)]
         cells += [f"{found.td_error[i]:.4g}", f"{found.batch.r_t[i]:g}"]
         cells += [str(found.batch.a_tm1[i])]
-        cells += [f"{found.weights[i]:.3g}"] if weighted else []
+        cells += [] if weights is None else [f"{weights[i]:.3g}"]
         cells += [_part(share[i]) for share in found.shares.values()]
         rows.append([*cells, _observation(found.batch.s_tm1[i])])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -143,7 +156,7 @@ def _part(value: float) -> str:
     return f"{value:.1%}" if value == value else "-"
 
 
-def _observation(obs: Any) -> str:
+def _observation(obs: Observation) -> str:
     """All numbers of a small one, else its shape and how many are not zero."""
     if obs.size <= _SHOWN:
         return "[" + ", ".join(f"{x:.3g}" for x in obs.ravel()) + "]"
@@ -155,7 +168,7 @@ def _observation(obs: Any) -> str:
 
 
 def _write(
-    found: Any, which: Any, options: argparse.Namespace, top: Sequence[int]
+    found: "Anatomy", which: "Which", options: argparse.Namespace, top: Sequence[int]
 ) -> list[pathlib.Path]:
     """The picture, and the numbers of the examples in full."""
     from rl_grads.analysis import examples, plots
@@ -174,11 +187,11 @@ def _write(
     return [*written, json]
 
 
-def _name(found: Any, which: Any) -> str:
+def _name(found: "Anatomy", which: "Which") -> str:
     return f"anatomy_{found.step}_member_{which.member}_update_{found.update}"
 
 
-def _document(found: Any, which: Any, top: Sequence[int]) -> dict[str, Any]:
+def _document(found: "Anatomy", which: "Which", top: Sequence[int]) -> Document:
     batch = {k: v for k, v in found.batch._asdict().items() if v is not None}
     chosen = [
         {"example": int(i), "gradient_norm": found.norms[i]}

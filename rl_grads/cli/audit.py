@@ -1,10 +1,14 @@
 """`rl-grads audit`: which parameters a config's loss moves, and by which term."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rl_grads.cli import plugins
 from rl_grads.config import ConfigError, schema_name
+from rl_grads.training.schema import Config
+
+if TYPE_CHECKING:
+    from rl_grads.inspection.audit import Audit
 
 COMMAND = "rl-grads audit"
 _THROUGH = ("full", "interpolate", "residual")
@@ -65,7 +69,7 @@ def _main(argv: Sequence[str]) -> int:
     return int(leak)
 
 
-def _read(arguments: Sequence[str]) -> Any:
+def _read(arguments: Sequence[str]) -> Config:
     """The checked config of a command line.
 
     Raises:
@@ -90,23 +94,23 @@ def _read(arguments: Sequence[str]) -> Any:
 # ------------------------------------------------------------------------- what it says
 
 
-def _td_gradient(config: Any) -> str:
+def _td_gradient(config: Config) -> str:
     return getattr(config.agent, "td_gradient", "semi")
 
 
-def _has_target(config: Any) -> bool:
+def _has_target(config: Config) -> bool:
     target = getattr(config.agent, "target", None)
     return target is not None and (target.period or target.polyak) is not None
 
 
-def _title(config: Any) -> str:
+def _title(config: Config) -> str:
     loss = getattr(config.agent, "loss", None)
     named = f" agent.loss={loss}" if loss else ""
     what = f"agent={schema_name(config.agent)}{named} env={config.env.id}"
     return f"L2 norms of the gradient, {what}"
 
 
-def _table(found: Any, config: Any) -> Iterable[str]:
+def _table(found: "Audit", config: Config) -> Iterable[str]:
     """A line per group of parameters, a column per term."""
     held = "target" if _has_target(config) else "bootstrap"
     rows = [("parameters", *found.update)]
@@ -120,7 +124,7 @@ def _table(found: Any, config: Any) -> Iterable[str]:
         yield "  ".join([first.ljust(widths[0]), *cells]).rstrip()
 
 
-def _words(config: Any) -> Iterable[str]:
+def _words(config: Config) -> Iterable[str]:
     yield "-: no path with a derivative leads there; 0: one does, but it is zero here."
     if _has_target(config):
         yield "target: held fixed; an update differentiates in online alone."
@@ -128,7 +132,7 @@ def _words(config: Any) -> Iterable[str]:
         yield "bootstrap: the same parameters, where an update holds them fixed."
 
 
-def _verdict(leaks: Sequence[str], config: Any) -> str:
+def _verdict(leaks: Sequence[str], config: Config) -> str:
     """Whether the loss does what the config says."""
     name = _td_gradient(config)
     says = f"agent.td_gradient={name}"

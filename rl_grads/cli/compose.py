@@ -1,5 +1,6 @@
 """Hydra's side of the command line: schemas in, a checked config out."""
 
+import argparse
 import contextlib
 import pathlib
 import sys
@@ -36,6 +37,7 @@ from rl_grads.config import (
     fields,
     is_config_class,
 )
+from rl_grads.typing import Value
 
 GROUPS = ("agent", "network", "env", "optimizer", "replay")
 _NAME = "train"
@@ -105,7 +107,7 @@ def _check_keys(node: DictConfig, prefix: str) -> None:
             _check_keys(inner, f"{path}.")
 
 
-def _shown(path: str, node: Any) -> str:
+def _shown(path: str, node: Value) -> str:
     """`a.b.c=1` for what stands at a path."""
     while isinstance(node, DictConfig) and len(node) == 1:
         (key,) = node
@@ -128,7 +130,7 @@ class Request(NamedTuple):
     """
 
     argv: list[str]
-    flags: Any
+    flags: argparse.Namespace
     multirun: bool
     runs: bool
 
@@ -177,11 +179,11 @@ def _check_kind(argument: str) -> None:
     if not group:
         raise ConfigError(f"{given}: expected KEY=VALUE")
     if group in (*GROUPS, "experiment") or "/" in group:
-        value: Any = override.value()
+        value: Value = override.value()
         _check_names(given, getattr(value, "list", value))  # That of a sweep.
 
 
-def _check_names(given: str, value: Any) -> None:
+def _check_names(given: str, value: Value) -> None:
     """Refuse what cannot be the name of a choice, or a list of names."""
     wrong = int | float | list
     if isinstance(value, list):
@@ -250,7 +252,7 @@ def _in_words(error: Exception, overrides: Sequence[str]) -> str:
     return str(error) if isinstance(error, ValueError) else ""  # A defaults list.
 
 
-def _search_path(flags: Any) -> ConfigSearchPath:
+def _search_path(flags: argparse.Namespace) -> ConfigSearchPath:
     """Where Hydra will look for configs."""
     found = own_configs.order(flags, config_directory())
     path = create_config_search_path(found.first)
@@ -265,7 +267,9 @@ def quoted(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def run(task: Callable[[DictConfig], Any], argv: Sequence[str], command: str) -> None:
+def run(
+    task: Callable[[DictConfig], object], argv: Sequence[str], command: str
+) -> None:
     """Hand a command line to Hydra, which calls `task` with each composed config."""
     request = read(argv)
     first, second = own_configs.order(request.flags, config_directory())

@@ -10,7 +10,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from types import ModuleType
 from unittest import mock
 
 from rl_grads.config import nearest
@@ -70,14 +70,14 @@ def _tell(message: str) -> None:
 
 
 @contextlib.contextmanager
-def _only_for(names: tuple[str, ...], trackio: Any) -> Iterator[None]:
+def _only_for(names: tuple[str, ...], trackio: ModuleType) -> Iterator[None]:
     """Let Trackio's application answer only where a request's `Host` is one of these.
 
     Trackio has no setting for it. It starts no other application than the one made
     here: a version that makes it in another way finds no server to start.
     """
     build, launch = trackio.build_starlette_app_only, trackio.launch_trackio_dashboard
-    guarded: list[Any] = []
+    guarded: list[object] = []
     with (
         mock.patch.object(
             trackio,
@@ -94,8 +94,12 @@ def _only_for(names: tuple[str, ...], trackio: Any) -> Iterator[None]:
 
 
 def _built(
-    build: Callable, names: tuple[str, ...], guarded: list[Any], *args: Any, **kw: Any
-) -> Any:
+    build: Callable,
+    names: tuple[str, ...],
+    guarded: list[object],
+    *args: object,
+    **kw: object,
+) -> tuple:
     """Trackio's application, behind the check of the host."""
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -105,7 +109,9 @@ def _built(
     return application, *rest
 
 
-def _launched(launch: Callable, guarded: list[Any], application: Any, **kw: Any) -> Any:
+def _launched(
+    launch: Callable, guarded: list[object], application: object, **kw: object
+) -> tuple:
     """Start the application, which has to be one behind the check."""
     if not any(application is one for one in guarded):
         raise RuntimeError("its application is not the one whose hosts are checked")

@@ -4,7 +4,6 @@ import itertools
 import pathlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -12,12 +11,16 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from rl_grads.cli import compose, places
 from rl_grads.cli.hydra_private import BasicSweeper
 from rl_grads.config import ConfigError, shorten
+from rl_grads.training.schema import Config
+from rl_grads.typing import Value
 
 _TRUSTED = ("hydra.", "hydra_plugins.", "logging.", "colorlog.")
 _CALLS = ("_target_", "()", "class")
 
 
-def check(request: compose.Request, fits: Callable[[Any], None]) -> DictConfig | None:
+def check(
+    request: compose.Request, fits: Callable[[Config], None]
+) -> DictConfig | None:
     """Refuse a command line that cannot work.
 
     Args:
@@ -39,7 +42,7 @@ def check(request: compose.Request, fits: Callable[[Any], None]) -> DictConfig |
 
 
 def _check_run(
-    request: compose.Request, composed: compose.Compose, fits: Callable[[Any], None]
+    request: compose.Request, composed: compose.Compose, fits: Callable[[Config], None]
 ) -> DictConfig:
     whole = composed(request.flags.overrides, False)
     refuse_code(whole.hydra)
@@ -113,7 +116,7 @@ def refuse_code(node: DictConfig) -> None:
             raise ConfigError(f"{path}={name}: {expected}")
 
 
-def _calls(node: Any, path: str) -> Iterator[tuple[str, str]]:
+def _calls(node: Value, path: str) -> Iterator[tuple[str, str]]:
     """Every dotted name below a node that something would import and call."""
     if isinstance(node, DictConfig) and not node._is_none():
         for key in node:

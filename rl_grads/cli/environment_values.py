@@ -8,6 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from rl_grads.config import fields, is_config_class
+from rl_grads.typing import Value
 
 # What these make comes from the config, from Hydra or from the clock. Any other reads
 # something outside, whoever registered it.
@@ -55,7 +56,7 @@ def environment_values(composed: DictConfig) -> dict[str, str]:
     }
 
 
-def _hydras() -> Any:
+def _hydras() -> Value:
     """Hydra's section as it is now, which `${hydra:KEY}` reads."""
     settings = HydraConfig.instance().cfg
     if settings is None:
@@ -64,11 +65,11 @@ def _hydras() -> Any:
     return plain["hydra"]
 
 
-def _refuse(*_: Any) -> None:
+def _refuse(*_: object) -> None:
     raise _ReadOutside
 
 
-def _marked(value: Any) -> Any:
+def _marked(value: Value) -> Value:
     """The same with a resolver that refuses in the place of those that read outside."""
     if isinstance(value, dict):
         return {key: _marked(inner) for key, inner in value.items()}
@@ -83,7 +84,7 @@ def _mark(found: re.Match[str]) -> str:
     return found[0] if found[1] in _KNOWN else "${" + f"{_MARK}:"
 
 
-def _texts(node: Any, plain: Any, prefix: str) -> Iterator[tuple[str, str]]:
+def _texts(node: Value, plain: Value, prefix: str) -> Iterator[tuple[str, str]]:
     """Every value as it was written, by its key; Hydra's section is not entered."""
     sections = _declared_sections(node)
     for key, value in plain.items():
@@ -94,7 +95,7 @@ def _texts(node: Any, plain: Any, prefix: str) -> Iterator[tuple[str, str]]:
             yield path, _text(value)
 
 
-def _of_section(node: Any, value: Any, path: str) -> Iterator[tuple[str, str]]:
+def _of_section(node: Value, value: Value, path: str) -> Iterator[tuple[str, str]]:
     """All values of a section; of one that is a reference, those that it leads to."""
     target = node._maybe_dereference_node()
     if not _is_section(target):
@@ -105,21 +106,21 @@ def _of_section(node: Any, value: Any, path: str) -> Iterator[tuple[str, str]]:
         yield key, text if target is node or "${" in text else _text(value)
 
 
-def _declared_sections(node: Any) -> set[str]:
+def _declared_sections(node: Value) -> set[str]:
     """The keys of a section under which its class has sections."""
     cls: Any = OmegaConf.get_type(node)
     declared = fields(cls) if is_config_class(cls) else ()
     return {field.name for field in declared if field.is_group}
 
 
-def _is_section(node: Any) -> bool:
+def _is_section(node: Value) -> bool:
     if not isinstance(node, DictConfig) or node._is_none() or node._is_missing():
         return False
     declared: Any = OmegaConf.get_type(node)
     return is_config_class(declared)
 
 
-def _reads_outside(marked: Any, path: str) -> bool:
+def _reads_outside(marked: Value, path: str) -> bool:
     """Whether what stands there comes from a resolver that refuses."""
     try:
         found = OmegaConf.select(marked, path)
@@ -139,7 +140,7 @@ def _is_caused_by_reading(error: BaseException | None) -> bool:
     return False
 
 
-def _text(value: Any) -> str:
+def _text(value: Value) -> str:
     """A value as the grammar of overrides writes it."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{k}: {_text(v)}" for k, v in value.items()) + "}"

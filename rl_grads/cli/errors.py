@@ -121,7 +121,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _choice(error: Any, argv: Sequence[str]) -> str:
+def _choice(error: MissingConfigException, argv: Sequence[str]) -> str:
     """No such choice of a group."""
     group, _, option = str(error.missing_cfg_file).rpartition("/")
     section, _, name = str(error.missing_cfg_file).partition("/")
@@ -149,7 +149,7 @@ def _environment(name: str) -> str:
     return f"env={name}: expected an environment"
 
 
-def _syntax(error: Any, argv: Sequence[str]) -> str:
+def _syntax(error: OverrideParseException, argv: Sequence[str]) -> str:
     """An argument that is no override."""
     given, reason = shorten_value(error.override), str(error.message).partition("\n")[0]
     if "=" not in given:
@@ -157,7 +157,7 @@ def _syntax(error: Any, argv: Sequence[str]) -> str:
     return f"{given}: expected KEY=VALUE that Hydra can read ({reason})"
 
 
-def _several(error: Any, argv: Sequence[str]) -> str:
+def _several(error: Exception, argv: Sequence[str]) -> str:
     """Several values for one key, or a reference for a choice; else no match."""
     kind, _, rest = str(error).partition("'")
     quoted = rest.partition("'")[0]
@@ -169,7 +169,7 @@ def _several(error: Any, argv: Sequence[str]) -> str:
     return ""
 
 
-def _directory(error: Any, argv: Sequence[str]) -> str:
+def _directory(error: Exception, argv: Sequence[str]) -> str:
     path = str(error).split("'")[1]
     return f"--config-dir={path}: expected a directory"
 
@@ -177,7 +177,7 @@ def _directory(error: Any, argv: Sequence[str]) -> str:
 # ------------------------------------------------------------------------ one key
 
 
-def _unknown(error: Any, argv: Sequence[str]) -> str:
+def _unknown(error: OmegaConfBaseException, argv: Sequence[str]) -> str:
     """No such key."""
     key = str(error.full_key)
     if not isinstance(error.object_type, type):
@@ -185,7 +185,7 @@ def _unknown(error: Any, argv: Sequence[str]) -> str:
     return no_such_key(_given(key, argv), key, error.object_type)
 
 
-def _null(error: Any, argv: Sequence[str]) -> str:
+def _null(error: OmegaConfBaseException, argv: Sequence[str]) -> str:
     """A key below a group that is switched off."""
     key = str(error.full_key)
     below = (a for a in argv if a.lstrip("+").startswith(f"{key}."))
@@ -215,7 +215,7 @@ def _suggest(key: str, known: Sequence[str]) -> str:
     return f"; did you mean {same[0]!r}?" if same else ""
 
 
-def _mistyped(error: Any, argv: Sequence[str]) -> str:
+def _mistyped(error: OmegaConfBaseException, argv: Sequence[str]) -> str:
     """A value of the wrong type."""
     return not_accepted(str(error.full_key), argv)
 

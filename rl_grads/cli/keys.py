@@ -6,13 +6,13 @@ import itertools
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from rl_grads.cli import plugins
 from rl_grads.cli.errors import accepts
 from rl_grads.config import SCHEMAS, ConfigError, Field, fields, get
 from rl_grads.training.metrics import METRICS
 from rl_grads.training.schema import Config
+from rl_grads.typing import Document, Value
 
 _HEAD = """\
 # Config keys and metrics
@@ -152,7 +152,7 @@ def _parents(path: pathlib.Path) -> list[str]:
     return list((_load(path)).get("defaults", ()))
 
 
-def _load(path: pathlib.Path) -> dict[str, Any]:
+def _load(path: pathlib.Path) -> Document:
     import yaml
 
     return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
@@ -180,7 +180,7 @@ def _settings(path: pathlib.Path) -> dict[str, str]:
     return found | dict(_flat(OmegaConf.load(path), path.parent.name))
 
 
-def _flat(node: Any, prefix: str) -> Iterator[tuple[str, str]]:
+def _flat(node: Value, prefix: str) -> Iterator[tuple[str, str]]:
     for key in node:
         if key != "defaults" and hasattr(node[key], "keys"):
             yield from _flat(node[key], f"{prefix}.{key}")
@@ -239,7 +239,7 @@ def _default(path: str, field: Field, job: Config | None) -> str:
     return f"{text} → `{_yaml(get(job, path))}`"
 
 
-def _yaml(value: Any) -> str:
+def _yaml(value: Value) -> str:
     """A value as one writes it on the command line."""
     words = {None: "null", True: "true", False: "false"}
     if isinstance(value, bool) or value is None:

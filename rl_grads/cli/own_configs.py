@@ -1,10 +1,11 @@
 """The user's own folder of configs, `--config-dir`: its files win, and it is said."""
 
+import argparse
 import functools
 import os
 import pathlib
 import sys
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from hydra.core.config_store import ConfigStore
 from hydra.errors import SearchPathException
@@ -19,7 +20,7 @@ class Folders(NamedTuple):
     second: str | None
 
 
-def order(flags: Any, ours: pathlib.Path) -> Folders:
+def order(flags: argparse.Namespace, ours: pathlib.Path) -> Folders:
     """The user's folder before ours: Hydra itself would look there afterwards.
 
     Args:

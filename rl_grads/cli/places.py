@@ -1,18 +1,18 @@
 """Where a command writes: a folder of its own, taken before anything is written."""
 
 import pathlib
-from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from rl_grads.config import ConfigError
 from rl_grads.tracking import folder
+from rl_grads.typing import Value
 
 RUN, SWEEP = "hydra.run.dir", "hydra.sweep.dir"
 _TIME = "${now:"  # In a name that is made of the time, and so may be taken.
 
 
-def check_id(whole: Any, key: str) -> None:
+def check_id(whole: DictConfig, key: str) -> None:
     """Refuse a `run.id` that would lead out of the folder of all runs.
 
     Args:
@@ -30,7 +30,7 @@ def check_id(whole: Any, key: str) -> None:
     folder.check_id(str(name))
 
 
-def take(whole: Any, key: str) -> pathlib.Path:
+def take(whole: DictConfig, key: str) -> pathlib.Path:
     """The directory that a command writes into.
 
     One whose name is made of the time is created here, with a number behind it where
@@ -44,16 +44,16 @@ def take(whole: Any, key: str) -> pathlib.Path:
     return folder.take_new(path) if timed else path
 
 
-def _named(whole: Any, key: str) -> bool:
+def _named(whole: DictConfig, key: str) -> bool:
     """Whether the directory's name is `run.id`, rather than given itself."""
     return "${run.id}" in str(_raw(whole, key))
 
 
-def _is_timed(whole: Any) -> bool:
+def _is_timed(whole: DictConfig) -> bool:
     return _TIME in str(_raw(whole, "run.id"))
 
 
-def _raw(whole: Any, key: str) -> Any:
+def _raw(whole: DictConfig, key: str) -> Value:
     """A value before its interpolations are resolved."""
     parent, _, name = key.rpartition(".")
     node = OmegaConf.select(whole, parent)._get_node(name)

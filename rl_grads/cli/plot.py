@@ -4,12 +4,15 @@ import argparse
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rl_grads.cli import errors, results
 from rl_grads.cli.results import Point
 from rl_grads.config import ConfigError
 from rl_grads.training.metrics import higher_is_better
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Keys in which points may differ and still be one: their members are pooled.
 _POOLED = ("seed", "seeds")
@@ -98,7 +101,7 @@ def _common(parser: argparse.ArgumentParser) -> None:
 # ----------------------------------------------------------------------------- figures
 
 
-def _curves(options: argparse.Namespace) -> Any:
+def _curves(options: argparse.Namespace) -> "Figure":
     """One run with all its members, or a line for each point of a sweep."""
     from rl_grads.analysis import plots
 
@@ -115,7 +118,7 @@ def _curves(options: argparse.Namespace) -> Any:
     return plots.curves(series, metric, log_y=options.log_y)
 
 
-def _learned(options: argparse.Namespace) -> Any:
+def _learned(options: argparse.Namespace) -> "Figure":
     """A panel for each learned number, on a run of its own."""
     from rl_grads.analysis import plots
 
@@ -134,7 +137,7 @@ def _learned(options: argparse.Namespace) -> Any:
     return plots.panels(series)
 
 
-def _sensitivity(options: argparse.Namespace) -> Any:
+def _sensitivity(options: argparse.Namespace) -> "Figure":
     """The final metric of a sweep's points over one of their settings."""
     from rl_grads.analysis import plots
 

@@ -11,6 +11,7 @@ from rl_grads.config import ConfigError, nearest
 from rl_grads.tracking import folder
 from rl_grads.tracking.files import LABELS, read_rows
 from rl_grads.training import hydra_folder, recorded
+from rl_grads.typing import Document, Json, Value
 
 _ROWS = folder.ROWS
 _INFINITIES = ("Infinity", "-Infinity")
@@ -46,7 +47,7 @@ class Point(NamedTuple):
         return np.array([np.nan if v is None else float(v) for v in members])
 
 
-def _is_final(value: Any) -> bool:
+def _is_final(value: Json) -> bool:
     members = value.get("members") if isinstance(value, dict) else None
     numbers = (int, float, type(None))
     return (
@@ -80,7 +81,7 @@ def _read(directory: pathlib.Path) -> Point:
     return Point(directory, settings, _summary(directory / folder.SUMMARY))
 
 
-def _flat(document: Mapping[str, Any]) -> dict[str, Any]:
+def _flat(document: Mapping[str, Json]) -> Document:
     """Entries of a config; mappings go by their keys, `env.params.gravity`."""
     found: dict[str, Any] = {}
     for key, value in document.items():
@@ -91,7 +92,7 @@ def _flat(document: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _summary(path: pathlib.Path) -> dict[str, Any]:
+def _summary(path: pathlib.Path) -> Document:
     """The document; what is no such document is none."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -144,7 +145,7 @@ def logged(point: Point) -> Logged:
     )
 
 
-def setting(point: Point, option: str, key: str) -> Any:
+def setting(point: Point, option: str, key: str) -> Value:
     """The value of a key at a point.
 
     Args:

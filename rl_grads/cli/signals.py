@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from types import FrameType
 from typing import Any, NoReturn
 
 _SECONDS = 9.0  # From a signal to the end of the process, at the latest.
@@ -77,7 +78,7 @@ class Signals:
         if self.status == _BASE + signal.SIGUSR2 and callable(before):
             before(signal.SIGUSR2, None)
 
-    def _handle(self, number: int, frame: Any) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.status is None:
             self.status = _BASE + number
         if not self._gentle:

@@ -89,7 +89,7 @@ def _sections(field: Field) -> list[type]:
     return [*dict.fromkeys(hint for hint in hints if is_config_class(hint))]
 
 
-def _is_text(hint: Any) -> bool:
+def _is_text(hint: object) -> bool:
     """Whether an annotation is of text, of tuples of text, or of either or None."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):

@@ -7,9 +7,18 @@ import pathlib
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rl_grads.cli import signals
+from rl_grads.training.schema import Config
+from rl_grads.typing import Json, Section
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from rl_grads.cli import compose
+    from rl_grads.training.population import Member
+    from rl_grads.training.provenance import Origin
 
 COMMAND = "rl-grads train"
 
@@ -45,7 +54,7 @@ def _main(argv: Sequence[str], asked: signals.Signals, tracebacks: bool) -> None
         _train(job, request, asked)
 
 
-def _fits(config: Any) -> None:
+def _fits(config: Config) -> None:
     """Refuse a config whose parts do not fit each other."""
     from rl_grads.training import backend
 
@@ -88,7 +97,7 @@ class Job(NamedTuple):
 # --------------------------------------------------------------------------- one run
 
 
-def _train(job: Job, request: Any, asked: signals.Signals) -> None:
+def _train(job: Job, request: "compose.Request", asked: signals.Signals) -> None:
     """A run from its start, in a folder of its own."""
     from rl_grads.cli import compose, door, places
     from rl_grads.tracking import folder
@@ -106,7 +115,7 @@ def _train(job: Job, request: Any, asked: signals.Signals) -> None:
 
 
 def _task(
-    job: Job, asked: signals.Signals, failures: list[Exception], composed: Any
+    job: Job, asked: signals.Signals, failures: list[Exception], composed: "DictConfig"
 ) -> None:
     """Train what Hydra composed; raised here, Hydra would add a line of its own."""
     from rl_grads.cli import errors
@@ -118,7 +127,7 @@ def _task(
         failures.append(error)
 
 
-def _resume(job: Job, request: Any, asked: signals.Signals) -> None:
+def _resume(job: Job, request: "compose.Request", asked: signals.Signals) -> None:
     """A run that goes on, in its own folder or as a new one."""
     from rl_grads.cli import resume
 
@@ -154,7 +163,7 @@ def _logged(home: pathlib.Path) -> Iterator[None]:
 # ------------------------------------------------------------------------------ a sweep
 
 
-def _sweep(job: Job, request: Any, asked: signals.Signals) -> None:
+def _sweep(job: Job, request: "compose.Request", asked: signals.Signals) -> None:
     """Every point of a sweep; also what only shows something and trains nothing."""
     from rl_grads.cli import compose, door, places, resume
     from rl_grads.tracking import folder
@@ -175,7 +184,7 @@ def _sweep(job: Job, request: Any, asked: signals.Signals) -> None:
         compose.run(task, [*request.argv, own], COMMAND)
 
 
-def _swept(job: Job, asked: signals.Signals, composed: Any) -> None:
+def _swept(job: Job, asked: signals.Signals, composed: "DictConfig") -> None:
     """Run a point of a sweep; say at once which one failed, and let the others run."""
     from hydra.core.hydra_config import HydraConfig
 
@@ -197,7 +206,7 @@ def _swept(job: Job, asked: signals.Signals, composed: Any) -> None:
 # ------------------------------------------------------------------------------ a point
 
 
-def _point(job: Job, asked: signals.Signals, composed: Any) -> None:
+def _point(job: Job, asked: signals.Signals, composed: "DictConfig") -> None:
     """Train what Hydra has composed, perhaps in a process that a launcher started."""
     from hydra.core.hydra_config import HydraConfig
 
@@ -225,13 +234,15 @@ def _point(job: Job, asked: signals.Signals, composed: Any) -> None:
         _show(job, asked, _members(config), home, origin)
 
 
-def _members(config: Any) -> Sequence[Any]:
+def _members(config: Config) -> Sequence["Member"]:
     from rl_grads.training.population import population
 
     return population(config)
 
 
-def _origin(job: Job, choices: Mapping[str, str], unresolved: Mapping[str, str]) -> Any:
+def _origin(
+    job: Job, choices: Mapping[str, str], unresolved: Mapping[str, str]
+) -> "Origin":
     from rl_grads.training.provenance import Origin
 
     return Origin(
@@ -244,7 +255,7 @@ def _origin(job: Job, choices: Mapping[str, str], unresolved: Mapping[str, str])
     )
 
 
-def _choices(settings: Any) -> dict[str, str]:
+def _choices(settings: Section) -> dict[str, str]:
     """The file that was chosen for each group of ours."""
     choices = settings.runtime.choices
     return {k: v for k, v in choices.items() if isinstance(v, str) and "hydra" not in k}
@@ -253,9 +264,9 @@ def _choices(settings: Any) -> dict[str, str]:
 def _show(
     job: Job,
     asked: signals.Signals,
-    members: Sequence[Any],
+    members: Sequence["Member"],
     home: pathlib.Path,
-    origin: Any,
+    origin: "Origin",
 ) -> None:
     """Train, and show the result; or how to go on, where a signal came."""
     import rich.console
@@ -283,7 +294,7 @@ def _show(
     asked.end()
 
 
-def _timing(summary: Mapping[str, Any]) -> str:
+def _timing(summary: Mapping[str, Json]) -> str:
     """How long it took, and how much of that was compilation."""
     return (
         f"{len(summary['seeds'])} members x {summary['env_steps']:,} steps in "

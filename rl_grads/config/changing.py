@@ -2,14 +2,14 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from rl_grads.config.classes import is_config
 from rl_grads.config.declaring import Annealing, Field, fields
 from rl_grads.config.words import ConfigError, nearest
+from rl_grads.typing import Value
 
 
-def walk(value: Any, prefix: str = "") -> Iterator[tuple[str, Field, Any]]:
+def walk(value: Value, prefix: str = "") -> Iterator[tuple[str, Field, Value]]:
     """Every field below a config as `(dotted path, field, value)`, sections first."""
     for field in fields(type(value)):
         path, inner = f"{prefix}{field.name}", getattr(value, field.name)
@@ -18,7 +18,7 @@ def walk(value: Any, prefix: str = "") -> Iterator[tuple[str, Field, Any]]:
             yield from walk(inner, f"{path}.")
 
 
-def leaf_paths(value: Any) -> tuple[str, ...]:
+def leaf_paths(value: Value) -> tuple[str, ...]:
     """Dotted paths of all numbers that are inputs of the program.
 
     They are the paths that JAX gives them: entries of a tuple go by their index,
@@ -27,21 +27,21 @@ def leaf_paths(value: Any) -> tuple[str, ...]:
     return tuple(path for path, _ in leaves(value))
 
 
-def leaves(value: Any) -> Iterator[tuple[str, float]]:
+def leaves(value: Value) -> Iterator[tuple[str, float]]:
     """All numbers that are inputs of the program, with their dotted paths."""
     for path, field, inner in walk(value):
         if field.is_leaf:
             yield from _numbers(path, inner)
 
 
-def _numbers(path: str, value: Any) -> list[tuple[str, float]]:
+def _numbers(path: str, value: Value) -> list[tuple[str, float]]:
     """A number with its path, those in a collection, none for None."""
     if isinstance(value, Mapping | tuple | list):
         return [(f"{path}.{key}", _child(value, key)) for key in _names(value)]
     return [] if value is None else [(path, value)]
 
 
-def get(value: Any, path: str) -> Any:
+def get(value: Value, path: str) -> Value:
     """The value at a dotted path.
 
     Raises:
@@ -55,7 +55,7 @@ def get(value: Any, path: str) -> Any:
     return value
 
 
-def _names(value: Any) -> list[str]:
+def _names(value: Value) -> list[str]:
     """The parts of a path that lead further from a value."""
     if is_config(value):
         return [f.name for f in fields(type(value))]
@@ -64,13 +64,13 @@ def _names(value: Any) -> list[str]:
     return [str(i) for i in range(len(value))] if isinstance(value, tuple) else []
 
 
-def _child(value: Any, part: str) -> Any:
+def _child(value: Value, part: str) -> Value:
     if isinstance(value, tuple):
         return value[int(part)]
     return value[part] if isinstance(value, Mapping) else getattr(value, part)
 
 
-def replace(value: Any, changes: Mapping[str, Any]) -> Any:
+def replace(value: Value, changes: Mapping[str, Value]) -> Value:
     """A copy of a config with the values at dotted paths exchanged.
 
     Args:
@@ -89,7 +89,7 @@ def replace(value: Any, changes: Mapping[str, Any]) -> Any:
     return value
 
 
-def _replace_one(value: Any, parts: list[str], new: Any) -> Any:
+def _replace_one(value: Value, parts: list[str], new: Value) -> Value:
     head, *rest = parts
     inner = _replace_one(_child(value, head), rest, new) if rest else new
     if isinstance(value, tuple):
@@ -100,7 +100,7 @@ def _replace_one(value: Any, parts: list[str], new: Any) -> Any:
     return dataclasses.replace(value, **{head: inner})
 
 
-def anneal(value: Any, progress: Any) -> Any:
+def anneal(value: Value, progress: Value) -> Value:
     """The config at this moment of training: every schedule evaluated.
 
     A number with a declared end (`number(..., anneals="epsilon")`) moves there
@@ -122,7 +122,7 @@ def anneal(value: Any, progress: Any) -> Any:
     return dataclasses.replace(value, **changes) if changes else value
 
 
-def _annealed(value: Any, schedule: Annealing, end: Any, progress: Any) -> Any:
+def _annealed(value: Value, schedule: Annealing, end: Value, progress: Value) -> Value:
     import jax.numpy as jnp
 
     start = getattr(value, schedule.sibling)

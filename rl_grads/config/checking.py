@@ -13,9 +13,10 @@ from rl_grads.config.classes import SCHEMAS, full_name, is_config, schema_group
 from rl_grads.config.declaring import Field, fields, plain_types
 from rl_grads.config.domains import Interval
 from rl_grads.config.words import ConfigError, nearest, shown
+from rl_grads.typing import Value
 
 
-def canonical(value: Any) -> Any:
+def canonical(value: Value) -> Value:
     """The one form of a config, and the door where it is checked.
 
     Lists become tuples, ints in float fields become floats and NumPy's numbers
@@ -34,7 +35,7 @@ def canonical(value: Any) -> Any:
     return made
 
 
-def _canonical_config(value: Any) -> Any:
+def _canonical_config(value: Value) -> Value:
     changes = {
         field.name: _canonical_value(getattr(value, field.name), field)
         for field in fields(type(value))
@@ -42,7 +43,7 @@ def _canonical_config(value: Any) -> Any:
     return dataclasses.replace(value, **changes)
 
 
-def _canonical_value(value: Any, field: Field) -> Any:
+def _canonical_value(value: Value, field: Field) -> Value:
     if is_config(value):
         return _canonical_config(value)
     if isinstance(value, list | tuple):
@@ -56,7 +57,7 @@ def _canonical_value(value: Any, field: Field) -> Any:
     return int(value) if isinstance(value, numbers.Integral) else value
 
 
-def _float(value: Any) -> float:
+def _float(value: Value) -> float:
     """A number as a float; an integer beyond its range is infinite, and refused."""
     try:
         return float(value)
@@ -64,7 +65,7 @@ def _float(value: Any) -> float:
         return math.inf if value > 0 else -math.inf
 
 
-def check(value: Any, prefix: str = "") -> None:
+def check(value: Value, prefix: str = "") -> None:
     """Refuse a config with a value of the wrong type or outside its domain.
 
     Args:
@@ -81,7 +82,7 @@ def check(value: Any, prefix: str = "") -> None:
             _check_field(path, field, inner)
 
 
-def _check_group(path: str, field: Field, value: Any) -> None:
+def _check_group(path: str, field: Field, value: Value) -> None:
     """A section holds a config: one of its own group where the type leaves it open."""
     found = full_name(type(value)) or ""
     if field.type is not Any:
@@ -93,7 +94,7 @@ def _check_group(path: str, field: Field, value: Any) -> None:
         raise ConfigError(f"{path}={found or shown(value)}: expected {describe(field)}")
 
 
-def _check_field(path: str, field: Field, value: Any) -> None:
+def _check_field(path: str, field: Field, value: Value) -> None:
     if not _fits(value, field.type):
         raise ConfigError(f"{path}={shown(value)}: expected {describe(field)}")
     for inner, item in _items(path, value):
@@ -128,14 +129,14 @@ def _describe_group(field: Field) -> str:
     return f"a config {type(field.default).__name__}"
 
 
-def _holds_many(hint: Any) -> bool:
+def _holds_many(hint: Value) -> bool:
     """Whether an annotation is of tuples, possibly among other types."""
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         return any(_holds_many(a) for a in typing.get_args(hint))
     return typing.get_origin(hint) is tuple
 
 
-def type_name(hint: Any) -> str:
+def type_name(hint: Value) -> str:
     """The type of a field as the documentation writes it, without its null."""
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         named = [type_name(a) for a in typing.get_args(hint) if a is not type(None)]
@@ -143,7 +144,7 @@ def type_name(hint: Any) -> str:
     return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
 
 
-def _items(path: str, value: Any) -> list[tuple[str, Any]]:
+def _items(path: str, value: Value) -> list[tuple[str, Value]]:
     """What a value holds, each with the path that a message gives it."""
     if isinstance(value, Mapping):
         return [(f"{path}.{key}", item) for key, item in value.items()]
@@ -151,7 +152,7 @@ def _items(path: str, value: Any) -> list[tuple[str, Any]]:
     return [(path, item) for item in items]
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def _fits(value: Value, hint: Value) -> bool:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return True

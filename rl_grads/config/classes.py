@@ -4,17 +4,31 @@ import dataclasses
 import functools
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any
+from types import ModuleType
+from typing import TypeVar, dataclass_transform, overload
 
 from rl_grads.config.declaring import Field, fields
 from rl_grads.config.words import ConfigError
+from rl_grads.typing import Value
+
+T = TypeVar("T")
 
 _CLASSES: list[type] = []
 _REGISTERED: set[type] = set()  # Those that JAX knows as pytrees.
 SCHEMAS: dict[str, type] = {}  # "group/name" to the class declared there.
 
 
-def config(target: type | str, /) -> Any:
+@overload
+@dataclass_transform()
+def config(target: type[T], /) -> type[T]: ...
+
+
+@overload
+@dataclass_transform()
+def config(target: str, /) -> Callable[[type[T]], type[T]]: ...
+
+
+def config(target: type | str, /) -> type | Callable[[type], type]:
     """Make a class a config: a slotted dataclass that is also a pytree.
 
     Used bare for a plain section, or with the Hydra group and name under which the
@@ -103,21 +117,21 @@ def as_pytree() -> None:
             _register(jax, cls)
 
 
-def _register(jax: Any, cls: type) -> None:
+def _register(jax: ModuleType, cls: type) -> None:
     declared = fields(cls)
     inner = tuple(f.name for f in declared if f.is_leaf or f.is_group)
     outer = tuple(f.name for f in declared if not (f.is_leaf or f.is_group))
     keys = tuple(jax.tree_util.GetAttrKey(name) for name in inner)
 
-    def flatten(value: Any) -> tuple[tuple, tuple]:
+    def flatten(value: Value) -> tuple[tuple, tuple]:
         children = tuple(getattr(value, name) for name in inner)
         return children, tuple(_hashable(getattr(value, name)) for name in outer)
 
-    def flatten_with_keys(value: Any) -> tuple[tuple, tuple]:
+    def flatten_with_keys(value: Value) -> tuple[tuple, tuple]:
         children, static = flatten(value)
         return tuple(zip(keys, children, strict=True)), static
 
-    def unflatten(static: tuple, children: Iterable) -> Any:
+    def unflatten(static: tuple, children: Iterable) -> Value:
         value = object.__new__(cls)
         for name, child in zip(inner, children, strict=True):
             object.__setattr__(value, name, child)
@@ -128,5 +142,5 @@ def _register(jax: Any, cls: type) -> None:
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
 
 
-def _hashable(value: Any) -> Any:
+def _hashable(value: Value) -> Value:
     return tuple(value) if isinstance(value, list) else value

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from rl_grads.config.domains import Anything, Domain, Interval, anything, counts, real
+from rl_grads.typing import Value
 
 
-def setting(default: Any, meaning: str, domain: Domain = anything) -> Any:
+def setting(default: Value, meaning: str, domain: Domain = anything) -> Value:
     """A static field: part of the program's structure.
 
     Args:
@@ -31,14 +32,14 @@ def setting(default: Any, meaning: str, domain: Domain = anything) -> Any:
 
 
 def number(
-    default: Any,
+    default: Value,
     meaning: str,
     domain: Domain = real,
     *,
     anneals: str | None = None,
     relative: bool = False,
     over: str | None = None,
-) -> Any:
+) -> Value:
     """A float field: a leaf of the tree, an input of the compiled program.
 
     `None` as a default (with the type `float | None`) means that the feature is off.
@@ -68,13 +69,13 @@ def number(
     )
 
 
-def group(default: Callable[[], Any], meaning: str) -> Any:
+def group(default: Callable[[], Value], meaning: str) -> Value:
     """A nested config. `default` is the config class that stands there."""
     metadata = {"meaning": meaning, "domain": anything, "group": True}
     return dataclasses.field(default_factory=default, metadata=metadata)
 
 
-def _declare(default: Any, metadata: dict[str, Any]) -> Any:
+def _declare(default: Value, metadata: dict[str, Value]) -> Value:
     if isinstance(default, list | dict):
         return dataclasses.field(
             default_factory=lambda: type(default)(default), metadata=metadata
@@ -110,7 +111,7 @@ def fields(cls: type) -> tuple[Field, ...]:
     return tuple(_field(f, hints[f.name]) for f in dataclasses.fields(cls))
 
 
-def _field(field: dataclasses.Field, hint: Any) -> Field:
+def _field(field: dataclasses.Field, hint: Value) -> Field:
     default, kinds = field.default, plain_types(hint)
     if field.default_factory is not dataclasses.MISSING:
         default = field.default_factory()
@@ -126,7 +127,7 @@ def _field(field: dataclasses.Field, hint: Any) -> Field:
     )
 
 
-def _with_ends(domain: Domain, kinds: set[Any]) -> Domain:
+def _with_ends(domain: Domain, kinds: set[Value]) -> Domain:
     """The domain of a field of such types; one of numbers has both its ends."""
     kinds = kinds - {type(None)}
     if isinstance(domain, Anything) and kinds and kinds <= {int, float}:
@@ -136,7 +137,7 @@ def _with_ends(domain: Domain, kinds: set[Any]) -> Domain:
     return domain
 
 
-def plain_types(hint: Any) -> set[Any]:
+def plain_types(hint: Value) -> set[Value]:
     """Every plain type inside an annotation: `tuple[float, ...] | None` has float.
 
     Of a mapping it is that of the values.

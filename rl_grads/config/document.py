@@ -27,11 +27,12 @@ from rl_grads.config import (
     schema_group,
     schema_name,
 )
+from rl_grads.typing import Json, Section, Value
 
 _INFINITIES = {"Infinity": math.inf, "-Infinity": -math.inf}
 
 
-def to_document(config: Any) -> dict[str, Any]:
+def to_document(config: Section) -> dict[str, Value]:
     """The flat document of a config.
 
     Args:
@@ -46,7 +47,7 @@ def to_document(config: Any) -> dict[str, Any]:
     return dict(_entries(config, ""))
 
 
-def _entries(config: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+def _entries(config: Section, prefix: str) -> Iterator[tuple[str, Value]]:
     for field in fields(type(config)):
         path, value = f"{prefix}{field.name}", getattr(config, field.name)
         if not field.is_group:
@@ -58,7 +59,7 @@ def _entries(config: Any, prefix: str) -> Iterator[tuple[str, Any]]:
             yield from _entries(value, f"{path}.")
 
 
-def _name(section: Any) -> str:
+def _name(section: Value) -> str:
     """Its name in the group; a class without one goes by its own, and reads as none."""
     return schema_name(section) if has_name(section) else type(section).__name__
 
@@ -69,7 +70,7 @@ def is_open(field: Field) -> bool:
     return field.is_group and not single
 
 
-def from_document(document: Mapping[str, Any], default: Any, where: str) -> Any:
+def from_document(document: Mapping[str, Json], default: Value, where: str) -> Value:
     """The checked config of a document.
 
     Args:
@@ -96,7 +97,7 @@ def from_document(document: Mapping[str, Any], default: Any, where: str) -> Any:
         raise ConfigError(f"{where}: {error}") from None
 
 
-def _paths(config: Any, prefix: str) -> set[str]:
+def _paths(config: Section, prefix: str) -> set[str]:
     """Every key that a document of this config may have."""
     found: set[str] = set()
     for field in fields(type(config)):
@@ -107,7 +108,9 @@ def _paths(config: Any, prefix: str) -> set[str]:
     return found
 
 
-def _filled(document: Mapping[str, Any], default: Any, prefix: str, where: str) -> Any:
+def _filled(
+    document: Mapping[str, Json], default: Value, prefix: str, where: str
+) -> Value:
     """A config with the document's values in the place of the defaults."""
     changes: dict[str, Any] = {}
     for field in fields(type(default)):
@@ -124,8 +127,8 @@ def _filled(document: Mapping[str, Any], default: Any, prefix: str, where: str) 
 
 
 def _section(
-    document: Mapping[str, Any], field: Field, path: str, default: Any, where: str
-) -> Any:
+    document: Mapping[str, Json], field: Field, path: str, default: Value, where: str
+) -> Value:
     """A fresh section of the class that the document names; None if it is off."""
     if not is_open(field) or path not in document:
         return default
@@ -142,7 +145,7 @@ def _section(
     return cls()
 
 
-def _value(value: Any, field: Field) -> Any:
+def _value(value: Value, field: Field) -> Value:
     """A plain value as its field has it: JSON writes an infinity as text."""
     if isinstance(value, list):
         return tuple(_value(v, field) for v in value)

@@ -2,7 +2,8 @@
 
 import difflib
 from collections.abc import Iterable
-from typing import Any
+
+from rl_grads.typing import Value
 
 
 class ConfigError(ValueError):
@@ -17,7 +18,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def shown(value: Any) -> str:
+def shown(value: Value) -> str:
     """A value in a message: one line, the middle of a long one left out.
 
     Example:

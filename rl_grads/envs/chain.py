@@ -5,11 +5,12 @@ this module samples from it. The answers travel in `Environment.exact`.
 """
 
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from rl_grads.config import ConfigError, nearest
 from rl_grads.envs.chain_answers import MarkovChain, solve
@@ -79,7 +80,7 @@ def environment(name: str, chain: MarkovChain) -> Environment:
 
 
 @cache
-def _make(name: str, dtype: Any) -> Environment:
+def _make(name: str, dtype: DTypeLike) -> Environment:
     """One record per name and float type: equal calls share compiled programs."""
     return environment(f"chain/{name}", _solved(name))
 

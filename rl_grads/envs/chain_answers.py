@@ -6,9 +6,11 @@ Sutton & Barto, "Reinforcement Learning" (2nd ed.), chapters 9 and 11: features
 `pi`, importance ratio `rho = pi / b`.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+
+from rl_grads.typing import PyTree
 
 _UNSOLVED = np.zeros(0)
 
@@ -254,7 +256,7 @@ def _discount(chain: MarkovChain, discount: float | None) -> float:
     return chain.discount if discount is None else discount
 
 
-def _read_only(value: Any) -> Any:
+def _read_only(value: PyTree) -> PyTree:
     """A view that cannot be written to; numbers pass."""
     if isinstance(value, np.ndarray):
         value = value.view()

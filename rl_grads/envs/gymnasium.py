@@ -30,6 +30,7 @@ from jax.experimental import io_callback
 
 from rl_grads.envs.environment import Environment, Step
 from rl_grads.envs.gymnasium_game import Game, game_of
+from rl_grads.typing import PyTree
 
 # Instances that one reset site may keep before it reuses those of its oldest reset.
 # Two resets per device are always kept.
@@ -136,10 +137,10 @@ def _host_calls(site: "_Site") -> tuple[Callable, Callable]:
     """Reset and step of a batch `[B, ...]`, each one call to the host."""
     sent = site.game.encoding.sent
 
-    def shapes(size: int, *dtypes: Any) -> tuple[Any, ...]:
+    def shapes(size: int, *dtypes: PyTree) -> tuple[PyTree, ...]:
         return tuple(jax.ShapeDtypeStruct((size,), dtype) for dtype in dtypes)
 
-    def observations(size: int) -> Any:
+    def observations(size: int) -> PyTree:
         return jax.ShapeDtypeStruct((size, *sent.shape), sent.dtype)
 
     def reset(seeds: jax.Array) -> tuple[HostState, jax.Array]:
@@ -186,18 +187,20 @@ def _one_call(batch: Callable) -> Callable:
 class _Copied(gymnasium.Wrapper):
     """What an environment returns, in memory of its own; infos, which nobody reads."""
 
-    def reset(self, **options: Any) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(self, **options: PyTree) -> tuple[np.ndarray, dict[str, PyTree]]:
         obs, _ = self.env.reset(**options)
         return np.array(obs), {}
 
-    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(
+        self, action: PyTree
+    ) -> tuple[np.ndarray, float, bool, bool, dict[str, PyTree]]:
         obs, *numbers, _ = self.env.step(action)
         # Some return arrays of one number, which is not a number to Python.
         reward, terminated, truncated = (np.asarray(x).item() for x in numbers)
         return np.array(obs), reward, bool(terminated), bool(truncated), {}
 
 
-def _instance(spec: Any) -> gymnasium.Env:
+def _instance(spec: PyTree) -> gymnasium.Env:
     """One environment on the host.
 
     Of a spec, not its id: the id would be looked up, and warned about, each time.
@@ -235,7 +238,7 @@ class _Pool:
         return _step(obs, reward, terminated, truncated & ~terminated, final_obs)
 
 
-def _step(*arrays: Any) -> Step:
+def _step(*arrays: PyTree) -> Step:
     """A step made of numpy arrays."""
     return Step(*arrays)
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rl_grads.config import ConfigError, nearest
+from rl_grads.typing import Observation, PyTree
 
 # States of a one-hot observation, which then takes 64 MiB.
 _MOST_STATES = 2**24
@@ -74,7 +75,7 @@ def game_of(name: str) -> Game:
     )
 
 
-def _probe(name: str) -> Any:
+def _probe(name: str) -> PyTree:
     """One instance of an id, or the reason why there is none."""
     if name not in gymnasium.registry:
         hint = nearest(
@@ -94,7 +95,7 @@ def _probe(name: str) -> Any:
     return env
 
 
-def _encoding(name: str, space: Any) -> Encoding:
+def _encoding(name: str, space: PyTree) -> Encoding:
     """How observations of this space come into the program."""
     if isinstance(space, gymnasium.spaces.Discrete):
         return _one_hot(name, int(space.n), int(space.start))
@@ -112,7 +113,7 @@ def _one_hot(name: str, size: int, start: int) -> Encoding:
         expected = f"expected at most {_MOST_STATES} states, as they become one-hot"
         raise _refusal(name, f"Discrete({size}) observations; {expected}")
 
-    def read(obs: Any) -> np.ndarray:
+    def read(obs: Observation) -> np.ndarray:
         index = np.asarray(obs) - start
         if np.any((index < 0) | (index >= size)):
             raise RuntimeError(
@@ -125,7 +126,7 @@ def _one_hot(name: str, size: int, start: int) -> Encoding:
     return Encoding(jax.ShapeDtypeStruct((), np.int32), read, shown)
 
 
-def _time_limit(spec: Any) -> int | None:
+def _time_limit(spec: PyTree) -> int | None:
     """Gymnasium's step cap; 1 where the environment itself might truncate."""
     own = str(spec.entry_point).startswith("gymnasium.envs.")
     return spec.max_episode_steps if own and not spec.additional_wrappers else 1

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from rl_grads import prng
 from rl_grads.config import ConfigError, nearest
 from rl_grads.envs.environment import Environment, Step
+from rl_grads.typing import PyTree, State
 
 # Plotting libraries and the download of MNIST, which gymnax imports at its top.
 _POSTPONED = ("gymnax.utils.load_mnist", "matplotlib", "seaborn")
@@ -43,7 +44,7 @@ def names() -> tuple[str, ...]:
     return tuple(_gymnax().registered_envs)
 
 
-def make(name: str, params: Mapping[str, Any]) -> Environment:
+def make(name: str, params: Mapping[str, PyTree]) -> Environment:
     """The gymnax environment of that id.
 
     Args:
@@ -68,16 +69,16 @@ def make(name: str, params: Mapping[str, Any]) -> Environment:
     game = _game(name)
     physics = _overridden(game.params, params)
 
-    def reset(key: jax.Array) -> tuple[Any, jax.Array]:
+    def reset(key: jax.Array) -> tuple[PyTree, jax.Array]:
         with jax.enable_x64(False):
             obs, state = game.env.reset(key, physics)
             return _strongly_typed(state), game.encode(obs)
 
-    def step(key: jax.Array, state: Any, action: jax.Array) -> tuple[Any, Step]:
+    def step(key: jax.Array, state: State, action: jax.Array) -> tuple[PyTree, Step]:
         with jax.enable_x64(False):
             return _step(key, state, action.astype(jnp.int32))
 
-    def _step(key: jax.Array, state: Any, action: jax.Array) -> tuple[Any, Step]:
+    def _step(key: jax.Array, state: State, action: jax.Array) -> tuple[PyTree, Step]:
         obs, state, reward, terminated, truncated, info = game.env.step(
             key, state, action, physics
         )
@@ -100,7 +101,7 @@ def make(name: str, params: Mapping[str, Any]) -> Environment:
     )
 
 
-def check(name: str, params: Mapping[str, Any]) -> None:
+def check(name: str, params: Mapping[str, PyTree]) -> None:
     """Refuse an id or a parameter that `make` cannot serve.
 
     Raises:
@@ -146,7 +147,7 @@ def _game(name: str) -> _Game:
     )
 
 
-def _constructed(name: str) -> tuple[Any, Any]:
+def _constructed(name: str) -> tuple[PyTree, PyTree]:
     """Gymnax's environment and its default parameters."""
     try:
         return _gymnax().make(name)
@@ -156,7 +157,7 @@ def _constructed(name: str) -> tuple[Any, Any]:
         ) from error
 
 
-def _check_actions(name: str, space: Any) -> None:
+def _check_actions(name: str, space: PyTree) -> None:
     """Refuse all but discrete actions."""
     kind = type(space).__name__
     if kind != "Discrete":
@@ -167,7 +168,7 @@ def _check_actions(name: str, space: Any) -> None:
         )
 
 
-def _encoding(name: str, space: Any) -> Callable[[jax.Array], jax.Array]:
+def _encoding(name: str, space: PyTree) -> Callable[[jax.Array], jax.Array]:
     """How an observation of this space becomes one array."""
     kind = type(space).__name__
     if kind == "Discrete":
@@ -182,7 +183,7 @@ def _encoding(name: str, space: Any) -> Callable[[jax.Array], jax.Array]:
     return lambda obs: obs.astype(jnp.uint8 if binary else jnp.float32)
 
 
-def _time_limit(env: Any, params: Any) -> int:
+def _time_limit(env: PyTree, params: PyTree) -> int:
     """The step cap where gymnax's own rule truncates; 1, always safe, elsewhere."""
     base = importlib.import_module("gymnax.environments.environment").Environment
     ours = type(env).__module__.startswith("gymnax.environments.")
@@ -191,7 +192,7 @@ def _time_limit(env: Any, params: Any) -> int:
     return 1
 
 
-def _overridden(params: Any, changes: Mapping[str, Any]) -> Any:
+def _overridden(params: PyTree, changes: Mapping[str, PyTree]) -> PyTree:
     """Gymnax's parameters with some exchanged, each in its field's own type."""
     if not changes:
         return params
@@ -203,13 +204,13 @@ def _overridden(params: Any, changes: Mapping[str, Any]) -> Any:
     )
 
 
-def _dtype(default: Any) -> Any:
+def _dtype(default: PyTree) -> PyTree:
     """The 32-bit type of a parameter's default."""
     with jax.enable_x64(False):
         return jnp.result_type(default)
 
 
-def _strongly_typed(state: Any) -> Any:
+def _strongly_typed(state: State) -> PyTree:
     """The state without weak types: a second call must find the first one's types."""
     return jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(x)), state)
 
@@ -250,7 +251,7 @@ class _Postpone(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return any(name == r or name.startswith(f"{r}.") for r in self.roots)
 
     def find_spec(
-        self, fullname: str, path: Any = None, target: Any = None
+        self, fullname: str, path: PyTree = None, target: PyTree = None
     ) -> importlib.machinery.ModuleSpec | None:
         if not self.covers(fullname):
             return None

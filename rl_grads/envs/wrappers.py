@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from rl_grads.envs.environment import INSTANCES, Environment, Step
 from rl_grads.envs.moments import Moments, Statistics, merge, none_yet, observe
 from rl_grads.envs.schema import Wrappers
+from rl_grads.typing import PyTree, State
 
 
 class Normalised(NamedTuple):
@@ -62,7 +63,7 @@ def wrap(environment: Environment, wrappers: Wrappers) -> Environment:
     return environment
 
 
-def evaluated(environment: Environment, state: Any) -> Environment:
+def evaluated(environment: Environment, state: State) -> Environment:
     """The environment on which a policy is judged.
 
     Args:
@@ -95,7 +96,7 @@ def _with_reward(
 ) -> Environment:
     """Pass every training reward through a function."""
 
-    def step(key: jax.Array, state: Any, action: jax.Array) -> tuple[Any, Step]:
+    def step(key: jax.Array, state: State, action: jax.Array) -> tuple[PyTree, Step]:
         state, result = environment.step(key, state, action)
         reward = change(result.reward).astype(result.reward.dtype)
         return state, result._replace(reward=reward)
@@ -131,7 +132,9 @@ def normalise_observation(
         statistics = observe(none_yet(environment.observation.shape), obs)
         return Normalised(inner, statistics), seen(statistics)(obs)
 
-    def step(key: jax.Array, state: Normalised, action: jax.Array) -> tuple[Any, Step]:
+    def step(
+        key: jax.Array, state: Normalised, action: jax.Array
+    ) -> tuple[PyTree, Step]:
         inner, result = environment.step(key, state.inner, action)
         statistics = observe(state.statistics, result.final_obs)
         ended = result.terminated | result.truncated
@@ -166,7 +169,7 @@ def stack_frames(environment: Environment, depth: int) -> Environment:
         inner, obs = environment.reset(key)
         return Stacked(inner, filled(obs)), filled(obs)
 
-    def step(key: jax.Array, state: Stacked, action: jax.Array) -> tuple[Any, Step]:
+    def step(key: jax.Array, state: Stacked, action: jax.Array) -> tuple[PyTree, Step]:
         inner, result = environment.step(key, state.inner, action)
         newest = result.final_obs[..., None]
         final_obs = jnp.concatenate([state.frames[..., 1:], newest], axis=-1)
@@ -216,11 +219,11 @@ def _frozen(
     def scaled(obs: jax.Array) -> jax.Array:
         return _standardised(obs, seen, epsilon)
 
-    def reset(key: jax.Array) -> tuple[Any, jax.Array]:
+    def reset(key: jax.Array) -> tuple[PyTree, jax.Array]:
         state, obs = environment.reset(key)
         return state, scaled(obs)
 
-    def step(key: jax.Array, state: Any, action: jax.Array) -> tuple[Any, Step]:
+    def step(key: jax.Array, state: State, action: jax.Array) -> tuple[PyTree, Step]:
         state, result = environment.step(key, state, action)
         obs, final_obs = scaled(result.obs), scaled(result.final_obs)
         return state, result._replace(obs=obs, final_obs=final_obs)

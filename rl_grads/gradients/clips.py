@@ -13,6 +13,7 @@ import jax
 
 from rl_grads.config import ConfigError
 from rl_grads.gradients.receipts import clip_here, clip_of
+from rl_grads.typing import Network, Params, PyTree
 
 
 class _Clipped(NamedTuple):
@@ -22,7 +23,7 @@ class _Clipped(NamedTuple):
     apply: Callable[..., jax.Array]
 
 
-def clipped_network(network: Any, clip: Any) -> Any:
+def clipped_network(network: Network, clip: PyTree) -> Params:
     """The network with its gradient clipped where and as `gradient.clip` says.
 
     Args:
@@ -41,7 +42,7 @@ def clipped_network(network: Any, clip: Any) -> Any:
         return network
     check_site(network, clip)
 
-    def apply(params: Any, obs: jax.Array) -> jax.Array:
+    def apply(params: Params, obs: jax.Array) -> jax.Array:
         here = clip_of(clip, params)
 
         def at_site(name: str, x: jax.Array) -> jax.Array:
@@ -54,7 +55,7 @@ def clipped_network(network: Any, clip: Any) -> Any:
     return _Clipped(network.init, apply)
 
 
-def check_site(network: Any, clip: Any) -> None:
+def check_site(network: Network, clip: PyTree) -> None:
     """Refuse a place that the network does not announce.
 
     Raises:

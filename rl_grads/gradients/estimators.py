@@ -15,8 +15,9 @@ import jax.numpy as jnp
 
 from rl_grads.autodiff.mixed_mode import mixed_mode_grad
 from rl_grads.autodiff.per_example import gradient_with_norms
+from rl_grads.training.schema import Config
+from rl_grads.typing import Function, Params, PyTree, State, Transitions
 
-Params = Any  # A pytree of arrays.
 Loss = Callable[[Params, Params, Any, Any], tuple[jax.Array, Any]]
 
 
@@ -53,7 +54,7 @@ class Estimator(NamedTuple):
     update: Callable[[Any, jax.Array, About], tuple[Params, Any, Any]]
 
 
-def mean_gradient(grad: Callable[..., Any] = mixed_mode_grad) -> Estimator:
+def mean_gradient(grad: Function = mixed_mode_grad) -> Estimator:
     """The gradient of the weighted mean loss, one backward pass for the batch.
 
     `weights` is `[B]` or None for equal weights; the gradient is
@@ -72,12 +73,18 @@ def mean_gradient(grad: Callable[..., Any] = mixed_mode_grad) -> Estimator:
         (-2.0, [0.0, 4.0])
     """
 
-    def update(state: Any, key: jax.Array, about: About) -> tuple[Params, Any, Any]:
+    def update(
+        state: State, key: jax.Array, about: About
+    ) -> tuple[Params, PyTree, State]:
         loss, *pair, batch, weights, config = about
 
         def total_loss(
-            both: Any, rest: Any, batch: Any, weights: Any, config: Any
-        ) -> tuple[jax.Array, Any]:
+            both: PyTree,
+            rest: PyTree,
+            batch: Transitions,
+            weights: PyTree,
+            config: Config,
+        ) -> tuple[jax.Array, PyTree]:
             params, bootstrap_params = (*both, *rest)
             given = About(loss, params, bootstrap_params, batch, weights, config)
             losses, signals = weighted_losses(given)
@@ -98,7 +105,7 @@ def mean_gradient(grad: Callable[..., Any] = mixed_mode_grad) -> Estimator:
     return Estimator(lambda params: (), update)
 
 
-def weighted_losses(about: About) -> tuple[jax.Array, Any]:
+def weighted_losses(about: About) -> tuple[jax.Array, PyTree]:
     """The loss of every example times its weight, `[B]`, and the signals.
 
     A weight multiplies what a clip inside the graph leaves of an example's gradient, so
@@ -119,7 +126,7 @@ def weighted_losses(about: About) -> tuple[jax.Array, Any]:
     if weights is None:
         return jax.vmap(lambda one: loss(params, bootstrap_params, one, config))(batch)
 
-    def weighted(one: Any, weight: jax.Array) -> tuple[jax.Array, Any]:
+    def weighted(one: PyTree, weight: jax.Array) -> tuple[jax.Array, PyTree]:
         scaled = _with_scaled_clip(config, weight)
         value, signals = loss(params, bootstrap_params, one, scaled)
         return weight * value, signals
@@ -127,7 +134,7 @@ def weighted_losses(about: About) -> tuple[jax.Array, Any]:
     return jax.vmap(weighted)(batch, weights)
 
 
-def has_clip(config: Any) -> bool:
+def has_clip(config: Config) -> bool:
     """Whether a config clips inside the graph; None does not.
 
     Args:
@@ -141,7 +148,7 @@ def has_clip(config: Any) -> bool:
     return clip is not None and not (clip.max_abs is None and clip.max_norm is None)
 
 
-def _with_scaled_clip(config: Any, factor: jax.Array) -> Any:
+def _with_scaled_clip(config: Config, factor: jax.Array) -> Config:
     """The config with its clip inside the graph `factor` times as wide."""
     if not has_clip(config):
         return config
@@ -171,7 +178,9 @@ def gradient_norms() -> Estimator:
         (-2.0, [0.0, 4.0])
     """
 
-    def update(state: Any, key: jax.Array, about: About) -> tuple[Params, Any, Any]:
+    def update(
+        state: State, key: jax.Array, about: About
+    ) -> tuple[Params, PyTree, State]:
         axes = (None, None, 0, None)
         one = gradient_with_norms(about.loss, in_axes=axes, has_aux=True)
         rest = (about.bootstrap_params, about.batch, about.config)
@@ -182,7 +191,7 @@ def gradient_norms() -> Estimator:
     return Estimator(lambda params: (), update)
 
 
-def mean_of_finite(total: Any, norms: jax.Array) -> Any:
+def mean_of_finite(total: Params, norms: jax.Array) -> Params:
     """A sum over the examples with finite norms, as a mean; nan if there are none."""
     count = jnp.sum(jnp.isfinite(norms))
     return jax.tree.map(lambda leaf: leaf / count, total)

@@ -1,16 +1,14 @@
 """An estimator that adds the norm of each example's gradient in the last layer."""
 
-from collections.abc import Callable
-from typing import Any
-
 import jax
 
 from rl_grads.autodiff.last_layer import last_layer
 from rl_grads.autodiff.per_example import per_example_norms
 from rl_grads.gradients.estimators import About, Estimator, Params
+from rl_grads.typing import Function, PyTree, State, Transitions
 
 
-def last_layer_norms(inner: Estimator, apply: Callable[..., Any]) -> Estimator:
+def last_layer_norms(inner: Estimator, apply: Function) -> Estimator:
     """`inner`, with `signals.extra["gradient_norm_last_layer"]` `[B]` beside its own.
 
     The backward pass ends at the last layer, and the compiler shares the forward pass
@@ -27,12 +25,14 @@ def last_layer_norms(inner: Estimator, apply: Callable[..., Any]) -> Estimator:
         >>> estimator = last_layer_norms(mean_gradient(), nn.Dense(2).apply)
     """
 
-    def update(state: Any, key: jax.Array, about: About) -> tuple[Params, Any, Any]:
+    def update(
+        state: State, key: jax.Array, about: About
+    ) -> tuple[Params, PyTree, State]:
         gradient, signals, state = inner.update(state, key, about)
         leaves, structure = jax.tree.flatten(about.params)
         is_last = jax.tree.leaves(last_layer(apply, about.params, about.batch.s_tm1[0]))
 
-        def of_last(last: list[Any], example: Any) -> jax.Array:
+        def of_last(last: list[Params], example: Transitions) -> jax.Array:
             own = iter(last)
             parts = zip(leaves, is_last, strict=True)
             merged = [next(own) if here else leaf for leaf, here in parts]

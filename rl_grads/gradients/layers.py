@@ -4,8 +4,10 @@ from typing import Any
 
 import jax
 
+from rl_grads.typing import Params, PyTree
 
-def layers(tree: Any) -> dict[str, list[Any]]:
+
+def layers(tree: PyTree) -> dict[str, list[Params]]:
     """The leaves of a tree of parameters by layer.
 
     A layer is what stands side by side in the tree: the kernel and the bias of a module
@@ -28,7 +30,7 @@ def layers(tree: Any) -> dict[str, list[Any]]:
     return found
 
 
-def layer(path: tuple[Any, ...]) -> str:
+def layer(path: tuple[PyTree, ...]) -> str:
     """The name of the layer of a leaf with this key path, see `layers`."""
     parts = [jax.tree_util.keystr((key,), simple=True) for key in path[:-1]]
     return ".".join(parts[1:] if parts[:1] == ["params"] else parts) or "all"

@@ -8,7 +8,6 @@ the numbers themselves.
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +16,10 @@ import optax
 from rl_grads import register
 from rl_grads.config import ConfigError, nearest, schema_name
 from rl_grads.gradients import layers, receipts, update_clips
+from rl_grads.typing import Params, PyTree, Section, State
 
 
-def make(config: Any) -> optax.GradientTransformation:
+def make(config: Section) -> optax.GradientTransformation:
     """The clip of the update followed by the optimizer that a config names.
 
     The clip leaves a receipt in the state, see `receipts.of_update`.
@@ -38,14 +38,14 @@ def make(config: Any) -> optax.GradientTransformation:
     return optax.chain(optax.GradientTransformation(*clip), made)
 
 
-def _unclipped(settings: Any) -> optax.GradientTransformation:
+def _unclipped(settings: Section) -> optax.GradientTransformation:
     """The optimizer that a section names, with its factors for single layers."""
     made = register.get("optimizer", schema_name(settings))(settings)
     factors = getattr(settings, "layer_factors", {})
     return optax.chain(made, scale_layers(factors)) if factors else made
 
 
-def scale_layers(factors: Mapping[str, Any]) -> optax.GradientTransformation:
+def scale_layers(factors: Mapping[str, PyTree]) -> optax.GradientTransformation:
     """Scale the steps of single layers; the others stay as they are.
 
     Args:
@@ -59,7 +59,7 @@ def scale_layers(factors: Mapping[str, Any]) -> optax.GradientTransformation:
         (1.0, 0.5)
     """
 
-    def init(params: Any) -> optax.EmptyState:
+    def init(params: Params) -> optax.EmptyState:
         known = layers.layers(params)
         for name in factors:
             if name not in known:
@@ -69,8 +69,10 @@ def scale_layers(factors: Mapping[str, Any]) -> optax.GradientTransformation:
                 )
         return optax.EmptyState()
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        def scaled(path: Any, leaf: jax.Array) -> jax.Array:
+    def update(
+        updates: Params, state: State, params: Params = None
+    ) -> tuple[Params, State]:
+        def scaled(path: PyTree, leaf: jax.Array) -> jax.Array:
             return leaf * factors.get(layers.layer(path), 1.0)
 
         return jax.tree_util.tree_map_with_path(scaled, updates), state
@@ -78,7 +80,7 @@ def scale_layers(factors: Mapping[str, Any]) -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
-def preconditioner(config: Any, state: Any) -> Any:
+def preconditioner(config: Section, state: State) -> Params:
     """What the optimizer multiplies each element of a gradient by, at step size one.
 
     Measured, so that no optimizer's formula stands here again: a first update of its
@@ -122,13 +124,13 @@ def _root_of_ratio(moment: jax.Array, of_one: jax.Array) -> jax.Array:
     return jnp.maximum(jnp.sqrt(ratio), _LEAST)
 
 
-def _first_update(optimizer: Any, gradient: Any) -> tuple[Any, Any]:
+def _first_update(optimizer: PyTree, gradient: Params) -> tuple[Params, State]:
     """The update from a new state, of parameters at zero."""
     zeros = jax.tree.map(jnp.zeros_like, gradient)
     return optimizer.update(gradient, optimizer.init(zeros), zeros)
 
 
-def _second_moment(settings: Any, state: Any) -> Any:
+def _second_moment(settings: Section, state: State) -> Params:
     """That of an optimizer's state, bias-corrected where it does so; None without."""
     moment = optax.tree.get(state, "nu")
     if moment is None or not hasattr(settings, "b2"):
@@ -137,29 +139,29 @@ def _second_moment(settings: Any, state: Any) -> Any:
     return optax.tree.bias_correction(moment, settings.b2, count)
 
 
-def sgd(config: Any) -> optax.GradientTransformation:
+def sgd(config: Section) -> optax.GradientTransformation:
     """Stochastic gradient descent, with heavy-ball momentum (Polyak 1964) if any."""
     return optax.sgd(config.learning_rate, config.momentum)
 
 
-def adam(config: Any) -> optax.GradientTransformation:
+def adam(config: Section) -> optax.GradientTransformation:
     """Adam (Kingma & Ba 2015)."""
     return optax.adam(
         config.learning_rate, config.b1, config.b2, config.eps, config.eps_root
     )
 
 
-def rmsprop(config: Any) -> optax.GradientTransformation:
+def rmsprop(config: Section) -> optax.GradientTransformation:
     """RMSProp (Tieleman & Hinton 2012), with eps inside the root."""
     return optax.rmsprop(
         config.learning_rate, config.decay, config.eps, momentum=config.momentum
     )
 
 
-def clip_global_norm(config: Any) -> receipts.Reported:
+def clip_global_norm(config: Section) -> receipts.Reported:
     """Scale the whole update down to `max_norm`."""
 
-    def receipt(updates: Any, clipped: Any, state: Any) -> receipts.Receipt:
+    def receipt(updates: Params, clipped: Params, state: State) -> receipts.Receipt:
         return receipts.of_norm(
             optax.tree.norm(updates), config.gradient.update.max_norm
         )
@@ -169,22 +171,22 @@ def clip_global_norm(config: Any) -> receipts.Reported:
     )
 
 
-def clip_element(config: Any) -> optax.GradientTransformation:
+def clip_element(config: Section) -> optax.GradientTransformation:
     """Clip every element to `[-max_abs, max_abs]`."""
     return optax.clip(config.gradient.update.max_abs)
 
 
-def clip_block_rms(config: Any) -> optax.GradientTransformation:
+def clip_block_rms(config: Section) -> optax.GradientTransformation:
     """Scale every array down to a root mean square of `max_rms`."""
     return update_clips.clip_by_rms(config.gradient.update.max_rms)
 
 
-def clip_per_layer(config: Any) -> optax.GradientTransformation:
+def clip_per_layer(config: Section) -> optax.GradientTransformation:
     """Scale every layer down to `max_norm`."""
     return update_clips.clip_by_layer(config.gradient.update.max_norm)
 
 
-def clip_agc(config: Any) -> optax.GradientTransformation:
+def clip_agc(config: Section) -> optax.GradientTransformation:
     """Adaptive gradient clipping (Brock et al. 2021): relative to the parameters."""
     clip = optax.adaptive_grad_clip(
         config.gradient.update.max_ratio, config.gradient.update.eps
@@ -192,10 +194,10 @@ def clip_agc(config: Any) -> optax.GradientTransformation:
     return update_clips.leaving_zero_units(clip)
 
 
-def clip_auto(config: Any) -> receipts.Reported:
+def clip_auto(config: Section) -> receipts.Reported:
     """AutoClip (Seetharaman et al. 2020): to a percentile of the norms so far."""
 
-    def receipt(updates: Any, clipped: Any, state: Any) -> receipts.Receipt:
+    def receipt(updates: Params, clipped: Params, state: State) -> receipts.Receipt:
         limit = update_clips.auto_limit(state, config.gradient.update.percentile)
         return receipts.of_norm(optax.tree.norm(updates), limit)
 

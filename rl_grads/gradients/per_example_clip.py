@@ -16,9 +16,10 @@ from rl_grads.gradients.estimators import (
     mean_of_finite,
 )
 from rl_grads.gradients.receipts import Receipt
+from rl_grads.typing import PyTree, Section, State
 
 
-def default(config: Any) -> Estimator:
+def default(config: Section) -> Estimator:
     """The estimator for a config that asks for no signals: the mean, clipped or not.
 
     Args:
@@ -27,7 +28,7 @@ def default(config: Any) -> Estimator:
     return per_example_clip() if is_asked(config) else mean_gradient()
 
 
-def is_asked(config: Any) -> bool:
+def is_asked(config: Section) -> bool:
     """Whether a config clips single examples."""
     clip = config.gradient.per_example
     return clip.max_norm is not None or clip.quantile is not None
@@ -81,7 +82,7 @@ def per_example_clip() -> Estimator:
 
     def update(
         state: ClipState, key: jax.Array, about: About
-    ) -> tuple[Params, Any, ClipState]:
+    ) -> tuple[Params, Params, ClipState]:
         clip, weights = about.config.gradient.per_example, about.weights
 
         def weigh(norms: jax.Array) -> _Sums:
@@ -101,12 +102,12 @@ def per_example_clip() -> Estimator:
     return Estimator(_init, update)
 
 
-def _init(params: Any) -> ClipState:
+def _init(params: Params) -> ClipState:
     zero = jnp.zeros((), jnp.result_type(float))
     return ClipState(quantiles.init(), Receipt(*[zero] * 4), zero)
 
 
-def _limit(clip: Any, norms: jax.Array) -> jax.Array | float:
+def _limit(clip: PyTree, norms: jax.Array) -> jax.Array | float:
     """The largest norm that passes."""
     limits = [limit for limit in (clip.max_norm,) if limit is not None]
     if clip.quantile is not None:
@@ -137,7 +138,7 @@ def _report(
     return ClipState(seen, receipt, bias)
 
 
-def metrics(estimator_state: Any) -> dict[str, jax.Array]:
+def metrics(estimator_state: State) -> dict[str, jax.Array]:
     """What the clip of the last update did; nothing without one.
 
     Args:

@@ -17,6 +17,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from rl_grads.autodiff.clip import clip_gradient
 from rl_grads.gradients.estimators import About, Params, has_clip, weighted_losses
+from rl_grads.typing import PyTree, Section, State
 
 
 class Receipt(NamedTuple):
@@ -36,7 +37,7 @@ class Receipt(NamedTuple):
     angle: jax.Array
 
 
-def compare(before: Any, after: Any) -> Receipt:
+def compare(before: Params, after: Params) -> Receipt:
     """The receipt of a clip, from what it got and what it gave.
 
     Nothing is differentiated through a receipt.
@@ -126,7 +127,7 @@ class Reported(NamedTuple):
 
 
 def reported(
-    clip: Any, receipt: Callable[[Any, Any, Any], Receipt] | None = None
+    clip: PyTree, receipt: Callable[[PyTree, PyTree, PyTree], Receipt] | None = None
 ) -> Reported:
     """The same transformation, with the receipt of each update in its state.
 
@@ -146,11 +147,13 @@ def reported(
     if isinstance(clip, Reported):
         return clip
 
-    def init(params: Any) -> ReportedState:
+    def init(params: Params) -> ReportedState:
         nothing = jnp.zeros((), jnp.result_type(float))
         return ReportedState(clip.init(params), Receipt(*[nothing] * 4))
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(
+        updates: Params, state: State, params: Params = None
+    ) -> tuple[Params, State]:
         clipped, inner = clip.update(updates, state.clip, params)
         if receipt is None:
             return clipped, ReportedState(inner, compare(updates, clipped))
@@ -159,7 +162,7 @@ def reported(
     return Reported(init, update)
 
 
-def of_update(optimizer_state: Any) -> dict[str, jax.Array]:
+def of_update(optimizer_state: State) -> dict[str, jax.Array]:
     """The metrics of the update's clip; none without a clip.
 
     Args:
@@ -199,7 +202,7 @@ def of_graph(about: About) -> dict[str, jax.Array]:
     return metrics("graph", Receipt(*means))
 
 
-def _with_note(config: Any, note: jax.Array) -> Any:
+def _with_note(config: Section, note: jax.Array) -> Params:
     clip = config.gradient.clip
     noted = Noted(clip.max_abs, clip.max_norm, clip.site, note)
     gradient = dataclasses.replace(config.gradient, clip=noted)
@@ -224,7 +227,7 @@ class Noted:
     note: jax.Array
 
 
-def clip_of(clip: Any, params: Any) -> Any:
+def clip_of(clip: PyTree, params: Params) -> Params:
     """The clip for one pass of a network, which notes nothing for constant parameters.
 
     Nothing is clipped where no derivative is taken, as in a bootstrap.
@@ -238,7 +241,7 @@ def clip_of(clip: Any, params: Any) -> Any:
     return dataclasses.replace(clip, note=_if_differentiated(clip.note, params))
 
 
-def clip_here(x: jax.Array, clip: Any) -> jax.Array:
+def clip_here(x: jax.Array, clip: PyTree) -> jax.Array:
     """The identity, with the gradient clipped as `gradient.clip` says.
 
     Args:
@@ -251,12 +254,12 @@ def clip_here(x: jax.Array, clip: Any) -> jax.Array:
 
 
 @jax.custom_vjp
-def _if_differentiated(note: jax.Array, params: Any) -> jax.Array:
+def _if_differentiated(note: jax.Array, params: Params) -> jax.Array:
     """The note, cut off from its own "gradient" where parameters are constant."""
     return note
 
 
-def _gate(note: Any, params: Any) -> tuple[jax.Array, tuple[()] | None]:
+def _gate(note: PyTree, params: Params) -> tuple[jax.Array, tuple[()] | None]:
     moved = any(leaf.perturbed for leaf in jax.tree.leaves(params))
     return note.value, () if moved else None
 
@@ -270,17 +273,19 @@ _if_differentiated.defvjp(
 
 @jax.custom_vjp
 def _clip_and_note(
-    x: jax.Array, note: jax.Array, max_abs: Any, max_norm: Any
+    x: jax.Array, note: jax.Array, max_abs: PyTree, max_norm: PyTree
 ) -> jax.Array:
     """The clip, whose receipt goes where a gradient of `note` would."""
     return x
 
 
-def _forward(x: Any, note: Any, max_abs: Any, max_norm: Any) -> tuple[Any, Any]:
+def _forward(
+    x: PyTree, note: PyTree, max_abs: PyTree, max_norm: PyTree
+) -> tuple[Params, State]:
     return x.value, jax.tree.map(lambda t: t.value, (max_abs, max_norm))
 
 
-def _backward(thresholds: Any, cotangent: Any) -> tuple[Any, ...]:
+def _backward(thresholds: PyTree, cotangent: PyTree) -> tuple[Params, ...]:
     if isinstance(cotangent, SymbolicZero):  # Without a derivative, as in an argmax.
         return None, None, None, None
     max_abs, max_norm = thresholds

@@ -1,15 +1,13 @@
 """An estimator that looks at a large batch and learns from a part of it."""
 
-from collections.abc import Callable
-from typing import Any
-
 import jax
 
 from rl_grads.autodiff.per_example import per_example_norms
 from rl_grads.gradients.estimators import About, Estimator, Params
+from rl_grads.typing import Function, PyTree, State, Transitions
 
 
-def resampled(inner: Estimator, choose: Callable[..., Any]) -> Estimator:
+def resampled(inner: Estimator, choose: Function) -> Estimator:
     """Norms of all gradients, then `inner` on the examples that `choose` draws by them.
 
     The norms take less than the gradient of the large batch. The signals are those of
@@ -26,8 +24,10 @@ def resampled(inner: Estimator, choose: Callable[..., Any]) -> Estimator:
         >>> estimator = resampled(mean_gradient(), choose)
     """
 
-    def update(state: Any, key: jax.Array, about: About) -> tuple[Params, Any, Any]:
-        def one(params: Params, example: Any) -> tuple[jax.Array, Any]:
+    def update(
+        state: State, key: jax.Array, about: About
+    ) -> tuple[Params, PyTree, State]:
+        def one(params: Params, example: Transitions) -> tuple[jax.Array, PyTree]:
             return about.loss(params, about.bootstrap_params, example, about.config)
 
         key_choose, key = jax.random.split(key)

@@ -13,6 +13,7 @@ import optax
 
 from rl_grads.autodiff.clip import clip_gradient
 from rl_grads.gradients import quantiles
+from rl_grads.typing import Params, PyTree, State
 
 
 def clip_by_layer(max_norm: jax.Array | float) -> optax.GradientTransformation:
@@ -34,7 +35,9 @@ def clip_by_layer(max_norm: jax.Array | float) -> optax.GradientTransformation:
         0.5
     """
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(
+        updates: Params, state: State, params: Params = None
+    ) -> tuple[Params, State]:
         paths, structure = jax.tree_util.tree_flatten_with_path(updates)
         layers: dict[Hashable, dict[int, Any]] = {}
         for i, (path, leaf) in enumerate(paths):
@@ -97,7 +100,9 @@ def leaving_zero_units(
         1.0
     """
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(
+        updates: Params, state: State, params: Params = None
+    ) -> tuple[Params, State]:
         zero = jax.tree.map(_in_zero_unit, updates)
         clipped, state = clip.update(_fixed(updates), state, _fixed(params))
         return jax.tree.map(jnp.where, zero, updates, clipped), state
@@ -105,12 +110,12 @@ def leaving_zero_units(
     return optax.GradientTransformation(clip.init, update)
 
 
-def _fixed(tree: Any) -> Any:
+def _fixed(tree: PyTree) -> Params:
     """The same tree, units of zeros being constants."""
     return jax.tree.map(lambda x: jnp.where(_in_zero_unit(x), 0.0, x), tree)
 
 
-def _in_zero_unit(x: Any) -> jax.Array:
+def _in_zero_unit(x: PyTree) -> jax.Array:
     return optax.transforms.unitwise_norm(jax.lax.stop_gradient(x)) == 0
 
 
@@ -140,7 +145,9 @@ def auto_clip(percentile: jax.Array | float) -> optax.GradientTransformation:
         Array(True, dtype=bool)
     """
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(
+        updates: Params, state: State, params: Params = None
+    ) -> tuple[Params, State]:
         state = AutoClipState(quantiles.add(state.norms, optax.tree.norm(updates)))
         return _limited(updates, auto_limit(state, percentile)), state
 
@@ -154,7 +161,7 @@ def auto_limit(state: AutoClipState, percentile: jax.Array | float) -> jax.Array
     return quantiles.quantile(state.norms, percentile / 100)
 
 
-def _limited(tree: Any, max_norm: jax.Array | float) -> Any:
+def _limited(tree: PyTree, max_norm: jax.Array | float) -> Params:
     """A tree scaled down to a norm: what `clip_gradient` does on the way back."""
     tree = jax.tree.map(jnp.asarray, tree)
     return jax.vjp(lambda x: clip_gradient(x, max_norm=max_norm), tree)[1](tree)[0]

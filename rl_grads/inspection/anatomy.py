@@ -30,6 +30,8 @@ from rl_grads.training.diagnostics import measures
 from rl_grads.training.engine import Given, over_members, parts
 from rl_grads.training.member import MemberState, Metrics, Parts
 from rl_grads.training.population import Member
+from rl_grads.training.schema import Config
+from rl_grads.typing import Params, PyTree
 
 _TOLERANCE = 1e-3  # Two programs round differently; another batch is far beyond it.
 
@@ -142,7 +144,7 @@ def anatomy(
 # ------------------------------------------------------------------------ which update
 
 
-def _refuse(name: str, value: Any, expected: str) -> None:
+def _refuse(name: str, value: PyTree, expected: str) -> None:
     raise ConfigError(f"{name}={value}: expected {expected}")
 
 
@@ -185,7 +187,7 @@ def _check_kind(plan: run.Plan, environment: Environment) -> None:
         _refuse("env", plan.config.env.id, expected)
     state = jax.eval_shape(lambda: run.fresh(plan))
     if state.meta is not None:
-        learned = ",".join(plan.config.meta.learn)
+        learned = ",".join(plan.config.meta.learn or ())
         expected = "none: updates of a run that learns its config are not taken apart"
         _refuse("meta.learn", f"[{learned}]", expected)
     if state.agent.trace is not None:
@@ -234,7 +236,7 @@ def _dissect(
 def _program(
     given: Given, mesh: jax.sharding.Mesh, update: int
 ) -> Callable[..., _Seen]:
-    def one(config: Any, member: MemberState, time: jax.Array) -> _Seen:
+    def one(config: Config, member: MemberState, time: jax.Array) -> _Seen:
         return _examine(parts(given, config), member, time, update)
 
     return jax.jit(over_members(mesh, one, (0, 0, None)))
@@ -268,7 +270,7 @@ def _statistics(made: Parts, agent: AgentState, batch: Transition) -> _Seen:
     """What the gradients of the examples say."""
     bootstrap = agent.params if agent.target_params is None else agent.target_params
 
-    def loss(params: Any, one: Transition) -> tuple[jax.Array, Any]:
+    def loss(params: Params, one: Transition) -> tuple[jax.Array, PyTree]:
         return made.agent.loss(params, bootstrap, one, made.config)
 
     ask = gradient_statistics(loss, layer_norms=True, gram=True, has_aux=True)
@@ -310,7 +312,7 @@ def _result(
     which: Which,
     number: int,
     drift: float,
-    seen: Any,
+    seen: PyTree,
 ) -> Anatomy:
     """All of it, from what the member's update saw, as arrays of NumPy."""
     total = np.square(seen.norms)

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,8 @@ import optax
 from rl_grads.autodiff.paths import along
 from rl_grads.autodiff.reach import reaching
 from rl_grads.config import nearest
+from rl_grads.training.schema import Config
+from rl_grads.typing import LossFunction, Params, PyTree, Transitions
 
 # Term to the state that a path from the parameters to the loss meets first.
 TERMS = {
@@ -72,11 +74,11 @@ class Audit(NamedTuple):
 
 
 def audit(
-    loss: Callable[..., Any],
-    params: Any,
-    bootstrap_params: Any,
-    batch: Any,
-    config: Any,
+    loss: LossFunction,
+    params: Params,
+    bootstrap_params: Params,
+    batch: Transitions,
+    config: Config,
 ) -> Audit:
     """Split the gradient of a batch's mean loss by term and by group of parameters.
 
@@ -107,9 +109,11 @@ def audit(
     """
     states = [s for s in TERMS.values() if s and getattr(batch, s, None) is not None]
 
-    def mean(term: str, both: tuple[Any, Any]) -> jax.Array:
-        def one(each: Any) -> jax.Array:
-            def fun(both: tuple[Any, Any], inputs: Mapping[str, Any]) -> jax.Array:
+    def mean(term: str, both: tuple[PyTree, PyTree]) -> jax.Array:
+        def one(each: PyTree) -> jax.Array:
+            def fun(
+                both: tuple[PyTree, PyTree], inputs: Mapping[str, PyTree]
+            ) -> jax.Array:
                 return _scalar(loss(*both, each._replace(**inputs), config))
 
             inputs = {state: getattr(each, state) for state in states}
@@ -125,13 +129,13 @@ def audit(
     return found
 
 
-def _scalar(out: Any) -> jax.Array:
+def _scalar(out: PyTree) -> jax.Array:
     """The loss itself, without what comes with it."""
     return out[0] if isinstance(out, tuple) else out
 
 
 def _note(
-    found: Audit, term: str, mean: Callable[[Any], jax.Array], *both: Any
+    found: Audit, term: str, mean: Callable[[Params], jax.Array], *both: PyTree
 ) -> None:
     """Enter the flows of one term; a term that may be missing, only if it is there."""
     gradients = jax.jit(jax.grad(mean))(both)
@@ -146,7 +150,7 @@ def _note(
         }
 
 
-def groups(params: Any) -> dict[str, Any]:
+def groups(params: Params) -> dict[str, PyTree]:
     """The groups at the top of parameters, below flax's `params`; or all as one.
 
     Example:
@@ -164,7 +168,7 @@ def groups(params: Any) -> dict[str, Any]:
 
 
 def assert_no_gradient(
-    loss: Callable[..., Any], group: str, params: Any, *args: Any
+    loss: LossFunction, group: str, params: Params, *args: PyTree
 ) -> None:
     """Assert that a loss has no gradient in a group of its parameters.
 
@@ -192,7 +196,7 @@ def assert_no_gradient(
         AssertionError: target: expected no gradient, got one of norm 10 (target: 10)
     """
 
-    def scalar(params: Any, *args: Any) -> jax.Array:
+    def scalar(params: Params, *args: PyTree) -> jax.Array:
         return _scalar(loss(params, *args))
 
     (path, *_) = reaching(lambda params: scalar(params, *args), params)
@@ -212,7 +216,7 @@ def assert_no_gradient(
             )
 
 
-def _inside(tree: Any, path: str) -> Any:
+def _inside(tree: PyTree, path: str) -> PyTree:
     """The part of a tree at a dotted path."""
     for part in path.split("."):
         children = _children(tree)
@@ -222,7 +226,7 @@ def _inside(tree: Any, path: str) -> Any:
     return tree
 
 
-def _children(tree: Any) -> dict[str, Any]:
+def _children(tree: PyTree) -> dict[str, PyTree]:
     if isinstance(tree, Mapping):
         return {str(key): value for key, value in tree.items()}
     if hasattr(tree, "_asdict"):
@@ -231,7 +235,7 @@ def _children(tree: Any) -> dict[str, Any]:
     return {str(i): value for i, value in enumerate(several)}
 
 
-def _norms(group: str, gradient: Any) -> dict[str, float]:
+def _norms(group: str, gradient: Params) -> dict[str, float]:
     """The norm of every leaf where it is not zero; nan counts."""
     leaves = jax.tree_util.tree_leaves_with_path(gradient)
     norms = {
@@ -241,12 +245,12 @@ def _norms(group: str, gradient: Any) -> dict[str, float]:
     return {name: norm for name, norm in norms.items() if norm != 0.0}
 
 
-def _points(given: Any) -> Iterator[Any]:
+def _points(given: PyTree) -> Iterator[PyTree]:
     """The arguments as they are, then others with all floating arrays random."""
     yield given
     random = np.random.default_rng(0)
 
-    def other(leaf: Any) -> Any:
+    def other(leaf: PyTree) -> PyTree:
         is_array = isinstance(leaf, jax.Array | np.ndarray | float)
         if not is_array or not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
             return leaf

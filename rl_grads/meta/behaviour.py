@@ -1,16 +1,16 @@
 """Behaviour matching: numbers that act by the actions that an agent takes."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from rl_grads.agents.agent import Agent
 from rl_grads.config import ConfigError
+from rl_grads.typing import PyTree, Section, State
 
 
-def behaviour_matching(agent: Agent) -> Callable[[Any, Any, Any], jax.Array]:
+def behaviour_matching(agent: Agent) -> Callable[[PyTree, PyTree, PyTree], jax.Array]:
     """Factors of value one that know how likely the behaviour policy takes an action.
 
     What has been drawn has no derivative, but in the mean over all draws a transition
@@ -44,7 +44,7 @@ def behaviour_matching(agent: Agent) -> Callable[[Any, Any, Any], jax.Array]:
         )
     policy = agent.policy
 
-    def factor(state: Any, transitions: Any, config: Any) -> jax.Array:
+    def factor(state: State, transitions: PyTree, config: Section) -> jax.Array:
         state = jax.lax.stop_gradient(state)
 
         def odds(obs: jax.Array, action: jax.Array) -> jax.Array:
@@ -66,7 +66,9 @@ def _odds(probability: jax.Array) -> jax.Array:
     return possible / jax.lax.stop_gradient(possible)
 
 
-def _reads_next(agent: Agent, state: Any, transitions: Any, config: Any) -> bool:
+def _reads_next(
+    agent: Agent, state: State, transitions: PyTree, config: Section
+) -> bool:
     """Whether the loss of a transition depends on an action drawn in `s_t`."""
     one = jax.tree.map(lambda x: x[0], transitions)
 

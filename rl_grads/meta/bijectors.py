@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from rl_grads.config import Interval
+from rl_grads.typing import PyTree
 
 _MARGIN = 1e-6  # Of the width: float32 still tells it from the edge.
 
@@ -29,7 +30,7 @@ class Bijector(NamedTuple):
     to_domain: Callable[[Any], jax.Array]
 
 
-def bijector(domain: Any) -> Bijector:
+def bijector(domain: PyTree) -> Bijector:
     """The bijector of a domain; the identity where it has no edges.
 
     Example:
@@ -53,14 +54,14 @@ def bijector(domain: Any) -> Bijector:
     )
 
 
-def edges(domain: Any) -> tuple[float, float]:
+def edges(domain: PyTree) -> tuple[float, float]:
     """Lower and upper edge of a domain, infinite where it has none."""
     if isinstance(domain, Interval):
         return float(domain.low), float(domain.high)
     return -math.inf, math.inf
 
 
-def interior(domain: Any, value: float) -> float:
+def interior(domain: PyTree, value: float) -> float:
     """The nearest value that can be learned: inside the domain, off its edges.
 
     Example:

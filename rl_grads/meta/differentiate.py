@@ -13,6 +13,7 @@ from rl_grads.meta.inner import Batch, Problem, Weigh, problem
 from rl_grads.meta.learned import INITIAL
 from rl_grads.meta.reach import check_reach
 from rl_grads.meta.schema import SAMPLING
+from rl_grads.typing import Function, PyTree, Section, State
 
 
 class MetaGradient(NamedTuple):
@@ -46,7 +47,7 @@ class _Setting(NamedTuple):
     estimator: Estimator
     weigh: Weigh | None
 
-    def pose(self, config: Any, state: Any, task: Task) -> tuple[Problem, Task]:
+    def pose(self, config: Section, state: State, task: Task) -> tuple[Problem, Task]:
         """The problem and the task, both checked."""
         names = learned.expand(config, self.learn)
         learned.check(config, names, SAMPLING if self.weigh else ())
@@ -64,8 +65,8 @@ class _Setting(NamedTuple):
 
 
 def gradient(
-    update: Callable[..., Any],
-    outer_loss: Callable[[Any, Any], jax.Array],
+    update: Function,
+    outer_loss: Callable[[PyTree, PyTree], jax.Array],
     learn: Sequence[str],
     steps: int,
     estimator: str | Estimator = "full",
@@ -112,13 +113,13 @@ def gradient(
     setting = _setting(update, outer_loss, learn, steps, estimator, weigh)
 
     def compute(
-        config: Any,
-        state: Any,
-        batches: Any,
-        data: Any,
+        config: Section,
+        state: State,
+        batches: PyTree,
+        data: PyTree,
         weights: jax.Array | None = None,
         key: jax.Array | None = None,
-        memory: Any = None,
+        memory: State = None,
         ratio: jax.Array | None = None,
     ) -> MetaGradient:
         task = Task({}, state, Batch(batches, weights, ratio), data, key)
@@ -139,8 +140,8 @@ def gradient(
 
 
 def truth_meter(
-    update: Callable[..., Any],
-    outer_loss: Callable[[Any, Any], jax.Array],
+    update: Function,
+    outer_loss: Callable[[PyTree, PyTree], jax.Array],
     learn: Sequence[str],
     steps: int,
     estimator: str | Estimator,
@@ -173,10 +174,10 @@ def truth_meter(
     check_count("draws", draws)
 
     def measure(
-        config: Any,
-        state: Any,
-        batches: Any,
-        data: Any,
+        config: Section,
+        state: State,
+        batches: PyTree,
+        data: PyTree,
         weights: jax.Array | None = None,
         key: jax.Array | None = None,
         ratio: jax.Array | None = None,
@@ -189,8 +190,8 @@ def truth_meter(
 
 
 def _setting(
-    update: Callable[..., Any],
-    outer_loss: Callable[[Any, Any], jax.Array],
+    update: Function,
+    outer_loss: Callable[[PyTree, PyTree], jax.Array],
     learn: Sequence[str],
     steps: int,
     estimator: str | Estimator,
@@ -210,17 +211,19 @@ def first_failure(taken: jax.Array) -> jax.Array:
     return jnp.where(jnp.all(taken), -1, jnp.argmin(taken)).astype(jnp.int32)
 
 
-def _values(config: Any, state: Any, names: Sequence[str]) -> list[tuple[str, Any]]:
+def _values(
+    config: Section, state: State, names: Sequence[str]
+) -> list[tuple[str, PyTree]]:
     found = learned.values(config, names)
     return [(name, state.params if name == INITIAL else found[name]) for name in names]
 
 
-def _array(tree: Any) -> Any:
+def _array(tree: PyTree) -> PyTree:
     dtype = jnp.result_type(float)
     return jax.tree.map(lambda x: jnp.asarray(x, getattr(x, "dtype", dtype)), tree)
 
 
-def _check_length(batches: Any, steps: int, further: int) -> None:
+def _check_length(batches: PyTree, steps: int, further: int) -> None:
     sizes = {x.shape[0] for x in jax.tree.leaves(batches)}
     if sizes != {steps + further}:
         extra = f" + {further} for the target" if further else ""

@@ -7,6 +7,7 @@ import jax
 
 from rl_grads.autodiff.mixed_mode import unroll
 from rl_grads.meta.inner import Problem
+from rl_grads.typing import PyTree, State
 
 
 class Task(NamedTuple):
@@ -66,22 +67,28 @@ class Estimator(NamedTuple):
 
 
 def run(
-    problem: Problem, eta: Any, state: Any, batches: Any, checkpoint: Any = None
-) -> tuple[Any, Any]:
+    problem: Problem,
+    eta: PyTree,
+    state: State,
+    batches: PyTree,
+    checkpoint: PyTree = None,
+) -> tuple[PyTree, PyTree]:
     """The updates from a state; with their reports, and whether they were made."""
 
-    def step(state: Any, batch: Any) -> tuple[Any, Any]:
+    def step(state: State, batch: PyTree) -> tuple[PyTree, PyTree]:
         return problem.step(eta, state, batch)
 
     return unroll(step, state, batches, checkpoint)
 
 
-def outer_loss(problem: Problem, state: Any, data: Any) -> Callable[[Any], jax.Array]:
+def outer_loss(
+    problem: Problem, state: State, data: PyTree
+) -> Callable[[PyTree], jax.Array]:
     """The outer loss as a function of the parameters of a state."""
     return lambda params: problem.loss(state._replace(params=params), data)
 
 
-def check_count(name: str, value: Any, low: int = 1) -> None:
+def check_count(name: str, value: PyTree, low: int = 1) -> None:
     """Refuse anything but an integer of at least `low` (ValueError)."""
     if not isinstance(value, int) or isinstance(value, bool) or value < low:
         raise ValueError(f"{name}={value!r}: expected an integer of at least {low}")

@@ -1,7 +1,7 @@
 """The estimators by name, and which of them knows which learned thing."""
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rl_grads.config import ConfigError, nearest
 from rl_grads.meta.estimate import Estimator
@@ -16,6 +16,7 @@ from rl_grads.meta.unrolled import (
     reptile,
     truncated,
 )
+from rl_grads.typing import PyTree, Section
 
 _MAKERS = {
     "full": full,
@@ -72,7 +73,7 @@ REFUSED = {
 }
 
 
-def by_name(name: str, **options: Any) -> Estimator:
+def by_name(name: str, **options: PyTree) -> Estimator:
     """An estimator.
 
     Args:
@@ -118,7 +119,7 @@ else
             )
 
 
-def from_settings(settings: Any) -> Estimator:
+def from_settings(settings: Section) -> Estimator:
     """The estimator that the section `meta` of a config asks for."""
     options = {
         "full": {"checkpoint": settings.checkpoint},

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from rl_grads.meta.estimate import Estimate, Estimator, Task, check_count, run
 from rl_grads.meta.inner import Problem
+from rl_grads.typing import PyTree, State
 
 
 class Particles(NamedTuple):
@@ -17,7 +18,7 @@ class Particles(NamedTuple):
     moved: jax.Array
 
 
-def persistent_evolution(particles: int = 8, noise: Any = 0.1) -> Estimator:
+def persistent_evolution(particles: int = 8, noise: PyTree = 0.1) -> Estimator:
     """Persistent evolution strategies (Vicol et al. 2021): unbiased over any horizon.
 
     Pairs of inner loops live on with perturbations of eta of their own; the loss of
@@ -30,7 +31,7 @@ def persistent_evolution(particles: int = 8, noise: Any = 0.1) -> Estimator:
     """
     check_count("particles", particles)
 
-    def init(eta: Any, state: Any) -> Particles:
+    def init(eta: PyTree, state: State) -> Particles:
         def copied(x: jax.Array) -> jax.Array:
             return jnp.broadcast_to(x, (particles, *jnp.shape(x)))
 
@@ -42,7 +43,7 @@ def persistent_evolution(particles: int = 8, noise: Any = 0.1) -> Estimator:
             raise ValueError("key: expected a PRNG key for persistent_evolution")
         center, tree = _row(task.eta), jax.tree.structure(task.eta)
 
-        def live(state: Any, shift: jax.Array) -> tuple[Any, jax.Array]:
+        def live(state: State, shift: jax.Array) -> tuple[PyTree, jax.Array]:
             eta = jax.tree.unflatten(tree, list(center + shift))
             end, _ = run(problem, eta, state, task.batches)
             return end, problem.loss(end, task.data)
@@ -65,6 +66,6 @@ def persistent_evolution(particles: int = 8, noise: Any = 0.1) -> Estimator:
     return Estimator("persistent_evolution", estimate, init, draws=True)
 
 
-def _row(eta: Any) -> jax.Array:
+def _row(eta: PyTree) -> jax.Array:
     """The numbers of eta in one row."""
     return jnp.stack([jnp.asarray(x) for x in jax.tree.leaves(eta)])

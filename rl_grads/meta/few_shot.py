@@ -15,6 +15,7 @@ import optax
 from rl_grads.meta.estimate import Estimate, Estimator, Task, outer_loss
 from rl_grads.meta.inner import Problem, with_params
 from rl_grads.meta.learned import INITIAL
+from rl_grads.typing import Params, PyTree, State
 
 # `sample(key) -> (batches [K, ...], data)`: what the updates and the outer loss see.
 Sample = Callable[[jax.Array], tuple[Any, Any]]
@@ -50,7 +51,7 @@ class Budget(NamedTuple):
     max_norm: float | None = None
 
 
-def repeated(batch: Any, updates: int) -> Any:
+def repeated(batch: PyTree, updates: int) -> PyTree:
     """One batch for all inner updates, `[K, ...]`.
 
     Example:
@@ -66,7 +67,7 @@ def joint() -> Estimator:
     What it learns is best on average over tasks, for one that does not adapt.
     """
 
-    def estimate(problem: Problem, task: Task, memory: Any) -> Estimate:
+    def estimate(problem: Problem, task: Task, memory: State) -> Estimate:
         begin = problem.start(task.eta, task.state)
         at = outer_loss(problem, begin, task.data)
         loss, slope = jax.value_and_grad(at)(begin.params)
@@ -77,8 +78,12 @@ def joint() -> Estimator:
 
 
 def learn(
-    setting: FewShot, estimator: Estimator, params: Any, budget: Budget, key: jax.Array
-) -> tuple[Any, jax.Array]:
+    setting: FewShot,
+    estimator: Estimator,
+    params: Params,
+    budget: Budget,
+    key: jax.Array,
+) -> tuple[PyTree, jax.Array]:
     """Learn initial parameters by Adam on fresh tasks.
 
     Args:
@@ -108,7 +113,7 @@ class Progress(NamedTuple):
     optimizer: Any
 
 
-def begin(params: Any, budget: Budget) -> Progress:
+def begin(params: Params, budget: Budget) -> Progress:
     """Where learning begins."""
     return Progress(params, _optimizer(budget).init(params))
 
@@ -147,8 +152,8 @@ def _optimizer(budget: Budget) -> optax.GradientTransformation:
 
 
 def slope(
-    setting: FewShot, estimator: Estimator, params: Any, tasks: int, key: jax.Array
-) -> tuple[Any, jax.Array]:
+    setting: FewShot, estimator: Estimator, params: Params, tasks: int, key: jax.Array
+) -> tuple[PyTree, jax.Array]:
     """Mean gradient and outer loss over fresh tasks.
 
     Args:
@@ -159,7 +164,7 @@ def slope(
         key: PRNG key.
     """
 
-    def one(key: jax.Array) -> tuple[Any, jax.Array]:
+    def one(key: jax.Array) -> tuple[PyTree, jax.Array]:
         batches, data = setting.sample(key)
         task = Task({INITIAL: params}, setting.state, batches, data)
         found = estimator.estimate(setting.problem, task, ())
@@ -169,7 +174,7 @@ def slope(
     return jax.tree.map(lambda x: jnp.mean(x, 0), found)
 
 
-def evaluate(setting: FewShot, params: Any, tasks: int, key: jax.Array) -> jax.Array:
+def evaluate(setting: FewShot, params: Params, tasks: int, key: jax.Array) -> jax.Array:
     """The outer loss on fresh tasks after 0, 1, .. K inner updates, `[tasks, K + 1]`.
 
     Args:
@@ -184,7 +189,7 @@ def evaluate(setting: FewShot, params: Any, tasks: int, key: jax.Array) -> jax.A
         batches, data = setting.sample(key)
         begin = with_params(setting.state, params)
 
-        def step(state: Any, batch: Any) -> tuple[Any, jax.Array]:
+        def step(state: State, batch: PyTree) -> tuple[PyTree, jax.Array]:
             state, _ = problem.step({}, state, batch)
             return state, problem.loss(state, data)
 

@@ -1,7 +1,5 @@
 """The derivative of the inner state, carried forward along the updates."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -10,9 +8,10 @@ from rl_grads.autodiff.closed import split_floats
 from rl_grads.autodiff.steps import linearize_through_reverse
 from rl_grads.meta.estimate import Estimate, Estimator, Task
 from rl_grads.meta.inner import Problem
+from rl_grads.typing import PyTree, State
 
 
-def forward(trace_decay: Any = 1.0) -> Estimator:
+def forward(trace_decay: PyTree = 1.0) -> Estimator:
     """Forward accumulation with a decaying trace.
 
     `z <- decay (d step / d state) z + d step / d eta` and the gradient is the outer
@@ -25,14 +24,14 @@ def forward(trace_decay: Any = 1.0) -> Estimator:
         trace_decay: 1 forgets nothing, 0 sees one update; may be traced.
     """
 
-    def estimate(problem: Problem, task: Task, memory: Any) -> Estimate:
+    def estimate(problem: Problem, task: Task, memory: State) -> Estimate:
         directions = _unit_vectors(task.eta)
 
-        def step(carry: tuple[Any, Any], batch: Any) -> tuple[Any, Any]:
+        def step(carry: tuple[State, State], batch: PyTree) -> tuple[PyTree, PyTree]:
             state, trace = carry
             floats, rebuild = split_floats(state)
 
-            def moved(floats: Any, eta: Any) -> tuple[Any, Any]:
+            def moved(floats: PyTree, eta: PyTree) -> tuple[PyTree, PyTree]:
                 new, out = problem.step(eta, rebuild(floats), batch)
                 return split_floats(new)[0], (new, out)
 
@@ -53,13 +52,13 @@ def forward(trace_decay: Any = 1.0) -> Estimator:
     return Estimator("forward", estimate, _no_trace)
 
 
-def _no_trace(eta: Any, state: Any) -> list[jax.Array]:
+def _no_trace(eta: PyTree, state: State) -> list[jax.Array]:
     count = len(jax.tree.leaves(eta))
     floats, _ = split_floats(state)
     return [jnp.zeros((count, *x.shape), x.dtype) for x in floats]
 
 
-def _unit_vectors(eta: Any) -> Any:
+def _unit_vectors(eta: PyTree) -> PyTree:
     """For each number of eta the direction in which it alone moves, stacked."""
     leaves, tree = jax.tree.flatten(eta)
     rows = jnp.eye(len(leaves), dtype=jnp.result_type(*leaves))

@@ -1,7 +1,5 @@
 """The derivative of a solution, whichever way the inner loop has found it."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
@@ -14,6 +12,7 @@ from rl_grads.meta.estimate import (
     run,
 )
 from rl_grads.meta.inner import Problem
+from rl_grads.typing import Params, PyTree, State
 
 
 def implicit(solver_steps: int = 100) -> Estimator:
@@ -30,7 +29,7 @@ def implicit(solver_steps: int = 100) -> Estimator:
     """
     check_count("solver_steps", solver_steps)
 
-    def estimate(problem: Problem, task: Task, memory: Any) -> Estimate:
+    def estimate(problem: Problem, task: Task, memory: State) -> Estimate:
         if problem.objective is None:
             raise ValueError(
                 "estimator='implicit': expected a Descent with proximal=..., whose "
@@ -49,18 +48,18 @@ def implicit(solver_steps: int = 100) -> Estimator:
 
 
 def _through_solution(
-    problem: Problem, task: Task, end: Any, slope: Any, solver_steps: int
-) -> Any:
+    problem: Problem, task: Task, end: PyTree, slope: PyTree, solver_steps: int
+) -> PyTree:
     """The derivative in eta of a loss with this slope at the solution."""
     objective = problem.objective
     assert objective is not None
     last = jax.tree.map(lambda x: x[-1], task.batches)
 
-    def inner_slope(eta: Any, params: Any) -> Any:
+    def inner_slope(eta: PyTree, params: Params) -> PyTree:
         return jax.grad(objective, 1)(eta, params, end, last)
 
-    def curvature(direction: Any) -> Any:
-        def at(params: Any) -> Any:
+    def curvature(direction: Params) -> PyTree:
+        def at(params: Params) -> PyTree:
             return inner_slope(task.eta, params)
 
         return jax.jvp(at, (end.params,), (direction,))[1]

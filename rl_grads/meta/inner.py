@@ -9,6 +9,7 @@ import optax
 from rl_grads.autodiff.mixed_mode import mixed_mode_grad
 from rl_grads.autodiff.steps import skip_nonfinite
 from rl_grads.meta.learned import INITIAL
+from rl_grads.typing import Function, Params, PyTree, Section, State, Transitions
 
 
 class Batch(NamedTuple):
@@ -49,10 +50,10 @@ class Problem(NamedTuple):
 
 
 def problem(
-    update: Callable[..., Any],
-    outer_loss: Callable[[Any, Any], jax.Array],
-    configure: Callable[[Mapping[str, Any]], Any],
-    prepare: Callable[[Any, Any], Any] | None = None,
+    update: Function,
+    outer_loss: Callable[[PyTree, PyTree], jax.Array],
+    configure: Callable[[Mapping[str, PyTree]], PyTree],
+    prepare: Callable[[PyTree, PyTree], PyTree] | None = None,
     weigh: Weigh | None = None,
 ) -> Problem:
     """The problem of an update function.
@@ -70,7 +71,7 @@ def problem(
     prepare = prepare or discounted
     weigh = weigh or (lambda state, batch, config: batch.weights)
 
-    def attempt(state: Any, eta: Any, batch: Batch) -> Any:
+    def attempt(state: State, eta: PyTree, batch: Batch) -> PyTree:
         config = configure(eta)
         seen = prepare(batch.transitions, config)
         weights = weigh(state, batch._replace(transitions=seen), config)
@@ -87,11 +88,11 @@ def problem(
     )
 
 
-def _start(eta: Mapping[str, Any], state: Any) -> Any:
+def _start(eta: Mapping[str, PyTree], state: State) -> PyTree:
     return with_params(state, eta[INITIAL]) if INITIAL in eta else state
 
 
-def with_params(state: Any, params: Any) -> Any:
+def with_params(state: State, params: Params) -> PyTree:
     """The state of a learner that begins at these parameters, its target as well."""
     copies = [
         name
@@ -101,7 +102,7 @@ def with_params(state: Any, params: Any) -> Any:
     return state._replace(params=params, **dict.fromkeys(copies, params))
 
 
-def discounted(transitions: Any, config: Any) -> Any:
+def discounted(transitions: Transitions, config: Section) -> Transitions:
     """Transitions with `discount_t = discount * (1 - terminated)` of this config.
 
     What is no transition stays as it is.
@@ -154,11 +155,13 @@ class Descent(NamedTuple):
     optimizer: Callable[[Any], optax.GradientTransformation]
     proximal: Any = None
 
-    def init(self, params: Any, config: Any) -> DescentState:
+    def init(self, params: Params, config: Section) -> DescentState:
         """The state before the first update."""
         return DescentState(params, params, self.optimizer(config).init(params))
 
-    def objective(self, params: Any, anchor: Any, batch: Any, config: Any) -> jax.Array:
+    def objective(
+        self, params: Params, anchor: Params, batch: PyTree, config: Section
+    ) -> jax.Array:
         """What an update descends."""
         loss = self.loss(params, batch, config)
         if self.proximal is None:
@@ -166,12 +169,12 @@ class Descent(NamedTuple):
         away = optax.tree.norm(optax.tree.sub(params, anchor), squared=True)
         return loss + 0.5 * self.proximal * away
 
-    def _twice(self, *args: Any) -> tuple[jax.Array, jax.Array]:
+    def _twice(self, *args: PyTree) -> tuple[jax.Array, jax.Array]:
         loss = self.objective(*args)
         return loss, loss
 
     def __call__(
-        self, state: DescentState, batch: Any, weights: Any, config: Any
+        self, state: DescentState, batch: PyTree, weights: PyTree, config: Section
     ) -> tuple[DescentState, jax.Array]:
         """One update.
 
@@ -191,13 +194,13 @@ class Descent(NamedTuple):
 
 
 def _objective(
-    update: Any, configure: Callable[[Mapping[str, Any]], Any]
+    update: PyTree, configure: Callable[[Mapping[str, PyTree]], PyTree]
 ) -> Callable[..., jax.Array] | None:
     """The proximal loss that updates descend; None where there is none."""
     if not isinstance(update, Descent) or update.proximal is None:
         return None
 
-    def objective(eta: Any, params: Any, state: Any, batch: Batch) -> jax.Array:
+    def objective(eta: PyTree, params: Params, state: State, batch: Batch) -> jax.Array:
         anchor = eta.get(INITIAL, state.anchor)
         return update.objective(params, anchor, batch.transitions, configure(eta))
 

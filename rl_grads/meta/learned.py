@@ -9,6 +9,7 @@ from rl_grads import config as configs
 from rl_grads import register
 from rl_grads.config import ConfigError, Domain, nearest
 from rl_grads.meta.bijectors import bijector, edges, interior
+from rl_grads.typing import PyTree, Section
 
 INITIAL = "initial_parameters"
 
@@ -62,7 +63,7 @@ def _below(name: str, prefixes: Iterable[str]) -> str | None:
 # --------------------------------------------------------------------------- refusals
 
 
-def expand(config: Any, names: Iterable[str]) -> tuple[str, ...]:
+def expand(config: Section, names: Iterable[str]) -> tuple[str, ...]:
     """Names of collections replaced by the names of the numbers in them.
 
     Example:
@@ -78,14 +79,14 @@ def expand(config: Any, names: Iterable[str]) -> tuple[str, ...]:
     )
 
 
-def _is_inside(config: Any, name: str, path: str) -> bool:
+def _is_inside(config: Section, name: str, path: str) -> bool:
     """Whether a path leads to an entry of the collection at another."""
     if path.rpartition(".")[0] != name:
         return False
     return isinstance(configs.get(config, name), Mapping | tuple)
 
 
-def check(config: Any, names: Sequence[str], forms: Iterable[str] = ()) -> None:
+def check(config: Section, names: Sequence[str], forms: Iterable[str] = ()) -> None:
     """Refuse names that cannot be learned from this config.
 
     Args:
@@ -119,7 +120,7 @@ def _refuse(name: str, expected: str) -> NoReturn:
     raise ConfigError(f"meta.learn={name}: expected {expected}")
 
 
-def _check_path(config: Any, name: str) -> None:
+def _check_path(config: Section, name: str) -> None:
     if name not in configs.leaf_paths(config):
         _refuse_path(config, name)
     if _below(name, ("meta",)):
@@ -144,7 +145,7 @@ def _check_sampled(name: str, forms: Iterable[str]) -> None:
         )
 
 
-def _refuse_path(config: Any, name: str) -> NoReturn:
+def _refuse_path(config: Section, name: str) -> NoReturn:
     """Say why a name is none of the numbers."""
     known = {path: (field, value) for path, field, value in configs.walk(config)}
     hint = nearest(name, [*configs.leaf_paths(config), INITIAL])
@@ -158,7 +159,7 @@ def _refuse_path(config: Any, name: str) -> NoReturn:
     _refuse(name, f"a number; it is {kind}{hint}")
 
 
-def check_edges(config: Any, names: Iterable[str]) -> None:
+def check_edges(config: Section, names: Iterable[str]) -> None:
     """Refuse numbers that stand on an edge of their domain, where none can leave it.
 
     Raises:
@@ -177,18 +178,18 @@ def check_edges(config: Any, names: Iterable[str]) -> None:
 # ------------------------------------------------------------------ values and the line
 
 
-def values(config: Any, names: Iterable[str]) -> Learned:
+def values(config: Section, names: Iterable[str]) -> Learned:
     """The named numbers of a config; `initial_parameters` stand in no config."""
     return {name: configs.get(config, name) for name in names if name != INITIAL}
 
 
-def insert(config: Any, learned: Mapping[str, Any]) -> Any:
+def insert(config: Section, learned: Mapping[str, PyTree]) -> PyTree:
     """The config with learned values in their places."""
     paths = {name: value for name, value in learned.items() if name != INITIAL}
     return configs.replace(config, paths)
 
 
-def current(config: Any, progress: Any, real: Learned | None) -> Any:
+def current(config: Section, progress: PyTree, real: Learned | None) -> PyTree:
     """The config at this moment of training, with learned numbers in it.
 
     The whole way of a learned number into an update: from the real line to its domain,
@@ -213,7 +214,7 @@ def current(config: Any, progress: Any, real: Learned | None) -> Any:
     return configs.anneal(config, progress)
 
 
-def to_real(config: Any, learned: Mapping[str, Any]) -> Learned:
+def to_real(config: Section, learned: Mapping[str, PyTree]) -> Learned:
     """Values to the real line, each by the bijector of its domain."""
     return {
         name: jax.tree.map(bijector(_domain(config, name)).to_real, value)
@@ -221,7 +222,7 @@ def to_real(config: Any, learned: Mapping[str, Any]) -> Learned:
     }
 
 
-def to_domain(config: Any, real: Mapping[str, Any]) -> Learned:
+def to_domain(config: Section, real: Mapping[str, PyTree]) -> Learned:
     """The inverse of `to_real`."""
     return {
         name: jax.tree.map(bijector(_domain(config, name)).to_domain, value)
@@ -229,7 +230,7 @@ def to_domain(config: Any, real: Mapping[str, Any]) -> Learned:
     }
 
 
-def _domain(config: Any, name: str) -> Domain:
+def _domain(config: Section, name: str) -> Domain:
     """The domain of a name; parameters of a network live on the real line."""
     known = {path: field.domain for path, field, _ in configs.walk(config)}
     return known.get(name, known.get(name.rpartition(".")[0], configs.anything))

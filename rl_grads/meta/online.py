@@ -18,6 +18,8 @@ from rl_grads.meta.estimate import Estimate, Task
 from rl_grads.meta.estimators import from_settings
 from rl_grads.meta.inner import Problem
 from rl_grads.meta.truth import meter
+from rl_grads.training.schema import Config
+from rl_grads.typing import PyTree, State
 
 
 class MetaState(NamedTuple):
@@ -37,7 +39,7 @@ class MetaState(NamedTuple):
     previous: Any = None
 
 
-def init(config: Any, state: Any) -> MetaState | None:
+def init(config: Config, state: State) -> MetaState | None:
     """The state before the first update; None where nothing is learned.
 
     Args:
@@ -56,12 +58,12 @@ def init(config: Any, state: Any) -> MetaState | None:
     )
 
 
-def _optimizer(config: Any) -> optax.GradientTransformation:
+def _optimizer(config: Config) -> optax.GradientTransformation:
     settings = config.meta.optimizer
     return register.get("optimizer", schema_name(settings))(settings)
 
 
-def metrics(config: Any, real: learned.Learned) -> dict[str, jax.Array]:
+def metrics(config: Config, real: learned.Learned) -> dict[str, jax.Array]:
     """The values of learned numbers, as `learned/PATH`."""
     values = learned.to_domain(config, real)
     return {f"learned/{name}": value for name, value in values.items()}
@@ -75,7 +77,7 @@ class Outcome(NamedTuple):
     metrics: dict[str, jax.Array]
 
 
-def update(config: Any, meta: MetaState, problem: Problem, task: Task) -> Outcome:
+def update(config: Config, meta: MetaState, problem: Problem, task: Task) -> Outcome:
     """One outer update; one whose meta-gradient is not finite is not made.
 
     Args:
@@ -107,6 +109,6 @@ def update(config: Any, meta: MetaState, problem: Problem, task: Task) -> Outcom
     return Outcome(choose(finite, new, meta), found, report)
 
 
-def choose(which: jax.Array, new: Any, old: Any) -> Any:
+def choose(which: jax.Array, new: PyTree, old: PyTree) -> PyTree:
     """One of two states, leaf by leaf."""
     return jax.tree.map(lambda n, o: jnp.where(which, n, o), new, old)

@@ -1,13 +1,12 @@
 """Numbers that cannot be learned because nothing depends on them."""
 
-from typing import Any
-
 import jax
 
 from rl_grads.autodiff.reach import reaching
 from rl_grads.config import ConfigError
 from rl_grads.meta.estimate import Task
 from rl_grads.meta.inner import Problem
+from rl_grads.typing import PyTree, State
 
 _ENOUGH = 3  # What reaches the parameters at all does so within three updates.
 
@@ -23,7 +22,7 @@ def check_reach(problem: Problem, task: Task) -> None:
     count = min(_ENOUGH, jax.tree.leaves(task.batches)[0].shape[0])
     step = jax.jit(problem.step)  # Traced once.
 
-    def outer(eta: Any, state: Any, batches: Any, data: Any) -> jax.Array:
+    def outer(eta: PyTree, state: State, batches: PyTree, data: PyTree) -> jax.Array:
         state = problem.start(eta, state)
         for k in range(count):
             state, _ = step(eta, state, jax.tree.map(lambda x, k=k: x[k], batches))

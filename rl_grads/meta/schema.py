@@ -13,6 +13,7 @@ from rl_grads.config import (
     setting,
     unit,
 )
+from rl_grads.typing import PyTree
 
 ESTIMATORS = (
     "full",
@@ -28,7 +29,7 @@ ESTIMATORS = (
 SAMPLING = ("soft_weights", "behaviour_matching")
 
 
-def _adam() -> Any:
+def _adam() -> PyTree:
     return SCHEMAS["optimizer/adam"]()
 
 

@@ -1,6 +1,6 @@
 """The truth meter: an estimator against the exact derivative of the same inner loop."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ import optax
 from rl_grads.meta.estimate import Estimator, Task
 from rl_grads.meta.inner import Problem
 from rl_grads.meta.unrolled import full
+from rl_grads.typing import PyTree
 
 
 class Truth(NamedTuple):
@@ -24,7 +25,7 @@ class Truth(NamedTuple):
     bias: jax.Array
 
 
-def compare(estimate: Any, exact: Any) -> Truth:
+def compare(estimate: PyTree, exact: PyTree) -> Truth:
     """Cosine and bias of an estimate; pytrees of one structure.
 
     Example:
@@ -56,7 +57,7 @@ def meter(estimator: Estimator, problem: Problem, task: Task, draws: int = 16) -
     inner = jax.tree.map(lambda x: x[:count], task.batches)
     exact = full().estimate(problem, task._replace(batches=inner), ()).gradient
 
-    def estimate(key: jax.Array | None) -> Any:
+    def estimate(key: jax.Array | None) -> PyTree:
         memory = estimator.init(task.eta, task.state)
         return estimator.estimate(problem, task._replace(key=key), memory).gradient
 

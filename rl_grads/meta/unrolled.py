@@ -1,7 +1,6 @@
 """Estimators that differentiate the unrolled inner loop, or a part of it."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +16,7 @@ from rl_grads.meta.estimate import (
 )
 from rl_grads.meta.inner import Problem
 from rl_grads.meta.learned import INITIAL
+from rl_grads.typing import PyTree, State
 
 
 def full(checkpoint: str | int | None = "step") -> Estimator:
@@ -28,8 +28,8 @@ def full(checkpoint: str | int | None = "step") -> Estimator:
             finds that most of what "step" computes again is there already.
     """
 
-    def estimate(problem: Problem, task: Task, memory: Any) -> Estimate:
-        def outer(eta: Any) -> tuple[jax.Array, Any]:
+    def estimate(problem: Problem, task: Task, memory: State) -> Estimate:
+        def outer(eta: PyTree) -> tuple[jax.Array, PyTree]:
             begin = problem.start(eta, task.state)
             end, out = run(problem, eta, begin, task.batches, checkpoint)
             return problem.loss(end, task.data), (end, out)
@@ -39,7 +39,9 @@ def full(checkpoint: str | int | None = "step") -> Estimator:
     return Estimator("full", estimate)
 
 
-def _differentiated(outer: Callable[[Any], Any], eta: Any, memory: Any) -> Estimate:
+def _differentiated(
+    outer: Callable[[PyTree], PyTree], eta: PyTree, memory: State
+) -> Estimate:
     """The derivative of `outer(eta) -> (loss, (state, (reports, taken)))`."""
     found, gradient = jax.value_and_grad(outer, has_aux=True)(eta)
     loss, (state, (reports, taken)) = found
@@ -55,12 +57,12 @@ def truncated(window: int = 1, checkpoint: str | int | None = "step") -> Estimat
     """
     check_count("window", window)
 
-    def estimate(problem: Problem, task: Task, memory: Any) -> Estimate:
+    def estimate(problem: Problem, task: Task, memory: State) -> Estimate:
         count = jax.tree.leaves(task.batches)[0].shape[0]
         early, late = _cut(task.batches, max(count - window, 0))
         middle, before = run(problem, task.eta, task.state, early)
 
-        def outer(eta: Any) -> tuple[jax.Array, Any]:
+        def outer(eta: PyTree) -> tuple[jax.Array, PyTree]:
             end, after = run(problem, eta, middle, late, checkpoint)
             return problem.loss(end, task.data), (end, _joined(before, after))
 
@@ -69,12 +71,12 @@ def truncated(window: int = 1, checkpoint: str | int | None = "step") -> Estimat
     return Estimator("truncated", estimate)
 
 
-def _cut(tree: Any, at: int) -> tuple[Any, Any]:
+def _cut(tree: PyTree, at: int) -> tuple[PyTree, PyTree]:
     head = jax.tree.map(lambda x: x[:at], tree)
     return head, jax.tree.map(lambda x: x[at:], tree)
 
 
-def _joined(first: Any, second: Any) -> Any:
+def _joined(first: PyTree, second: PyTree) -> PyTree:
     return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)
 
 
@@ -86,8 +88,8 @@ def first_order() -> Estimator:
     end (Finn et al. 2017, section 5.2; Nichol et al. 2018).
     """
 
-    def estimate(problem: Problem, task: Task, memory: Any) -> Estimate:
-        def step(eta: Any, state: Any, batch: Any) -> tuple[Any, Any]:
+    def estimate(problem: Problem, task: Task, memory: State) -> Estimate:
+        def step(eta: PyTree, state: State, batch: PyTree) -> tuple[PyTree, PyTree]:
             frozen = jax.lax.stop_gradient(state)
             new, out = problem.step(eta, frozen, batch)
             # Adds zero, and the derivative of the identity.
@@ -111,7 +113,7 @@ def reptile() -> Estimator:
     outer loss; that is reported only.
     """
 
-    def estimate(problem: Problem, task: Task, memory: Any) -> Estimate:
+    def estimate(problem: Problem, task: Task, memory: State) -> Estimate:
         begin = problem.start(task.eta, task.state)
         end, (reports, taken) = run(problem, task.eta, begin, task.batches)
         gradient = {INITIAL: optax.tree.sub(task.eta[INITIAL], end.params)}
@@ -121,7 +123,7 @@ def reptile() -> Estimator:
     return Estimator("reptile", estimate)
 
 
-def bootstrapped(target_steps: int = 0, target_rate: Any = 0.1) -> Estimator:
+def bootstrapped(target_steps: int = 0, target_rate: PyTree = 0.1) -> Estimator:
     """Matching a target that the learner itself reaches (Flennerhag et al. 2022).
 
     From the end of the inner loop, `target_steps` more updates and one step of
@@ -135,17 +137,17 @@ def bootstrapped(target_steps: int = 0, target_rate: Any = 0.1) -> Estimator:
     """
     check_count("target_steps", target_steps, low=0)
 
-    def estimate(problem: Problem, task: Task, memory: Any) -> Estimate:
+    def estimate(problem: Problem, task: Task, memory: State) -> Estimate:
         count = jax.tree.leaves(task.batches)[0].shape[0] - target_steps
         inner, further = _cut(task.batches, count)
 
-        def target(end: Any) -> Any:
+        def target(end: PyTree) -> PyTree:
             later, _ = run(problem, task.eta, jax.lax.stop_gradient(end), further)
             slope = jax.grad(outer_loss(problem, later, task.data))(later.params)
             moved = optax.tree.add_scale(later.params, -target_rate, slope)
             return jax.lax.stop_gradient(moved)
 
-        def outer(eta: Any) -> tuple[jax.Array, Any]:
+        def outer(eta: PyTree) -> tuple[jax.Array, PyTree]:
             end, out = run(problem, eta, problem.start(eta, task.state), inner)
             away = optax.tree.sub(target(end), end.params)
             return 0.5 * optax.tree.norm(away, squared=True), (end, out)

@@ -13,10 +13,11 @@ far, which all members of a population share. So writes are slices, not scatters
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 # Slots that are drawn at least, where some may have to be left out.
 _CANDIDATES = 16
@@ -118,7 +119,7 @@ def sizes(capacity: int, num_envs: int, num_steps: int, time_limit: int | None) 
     return Size(rows, num_envs, num_steps, side)
 
 
-def create(size: Size, obs: jax.Array, dtype: Any) -> Ring:
+def create(size: Size, obs: jax.Array, dtype: DTypeLike) -> Ring:
     """An empty ring that starts at the observations `obs`, `[E, ...]`."""
     grid = (size.rows, size.num_envs)
     frames = jnp.zeros(grid + obs.shape[1:], obs.dtype).at[0].set(obs)

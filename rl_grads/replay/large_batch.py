@@ -4,13 +4,15 @@ Lahire, Geist & Rachelson 2022, "Large batch experience replay", algorithm 1. Th
 scores are fresh, so nothing about priorities is stored and none is stale.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from rl_grads.replay import blocked_sums, priorities
 from rl_grads.replay.soft_weights import exponent_factor, soft_weights
+from rl_grads.training.schema import Config, replay_of
+from rl_grads.typing import PyTree
 
 
 class Chosen(NamedTuple):
@@ -20,7 +22,7 @@ class Chosen(NamedTuple):
     weights: jax.Array
 
 
-def choose(key: jax.Array, signals: Any, config: Any) -> Chosen:
+def choose(key: jax.Array, signals: PyTree, config: Config) -> Chosen:
     """Draw `training.batch_size` examples in proportion to `score ** exponent`.
 
     The weights are `mean(p) / p`, to the power of `replay.importance.exponent` and
@@ -34,12 +36,12 @@ def choose(key: jax.Array, signals: Any, config: Any) -> Chosen:
         config: The whole config; `replay` and `training.batch_size` are read.
     """
     scores = priorities.scheme(config)(signals, config)
-    powered = priorities.raised(scores, config.replay.exponent)
+    powered = priorities.raised(scores, replay_of(config).exponent)
     powered = jnp.where(jnp.isnan(powered), 0.0, powered)
     tree = blocked_sums.build(jnp.where(jnp.any(powered > 0), powered, 1.0))
     places = blocked_sums.draw(key, tree, config.training.batch_size)
     probability = blocked_sums.get(tree, places) / blocked_sums.total(tree)
     ratio = jax.lax.stop_gradient(scores.shape[0] * probability)
     log_score = jnp.log(jnp.where(powered > 0, scores, 1.0))[places]
-    drawn = exponent_factor(log_score, config.replay.exponent)
-    return Chosen(places, soft_weights(ratio, config.replay.importance, drawn))
+    drawn = exponent_factor(log_score, replay_of(config).exponent)
+    return Chosen(places, soft_weights(ratio, replay_of(config).importance, drawn))

@@ -6,10 +6,11 @@ zero counts as 1e-30: beside any other it is not drawn, and where all are zero t
 is uniform, with weights of one.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from rl_grads import register
 from rl_grads.replay import blocked_sums, buffer, priorities, ranking
@@ -17,6 +18,8 @@ from rl_grads.replay.blocked_sums import BlockedSums
 from rl_grads.replay.buffer import Experience, Ring, Size
 from rl_grads.replay.ranking import Ranking
 from rl_grads.replay.samplers import Stored
+from rl_grads.training.schema import Config, replay_of
+from rl_grads.typing import PyTree
 
 _LEAST = 1e-30
 
@@ -61,7 +64,7 @@ class Sample(NamedTuple):
     lost: jax.Array | None = None
 
 
-def create(size: Size, obs: jax.Array, dtype: Any, config: Any) -> Memory:
+def create(size: Size, obs: jax.Array, dtype: DTypeLike, config: Config) -> Memory:
     """An empty memory that starts at the observations `obs`, `[E, ...]`."""
     ring = buffer.create(size, obs, dtype)
     keeps, slots = priorities.scheme(config).keeps, size.rows * size.num_envs
@@ -84,7 +87,7 @@ def add(
     time: jax.Array,
     new: Experience,
     obs: jax.Array,
-    config: Any,
+    config: Config,
 ) -> Memory:
     """Store new transitions, at the largest priority so far; none if not whole."""
     ring = buffer.add(memory.ring, size, time, new, obs)
@@ -102,7 +105,7 @@ def add(
 
 
 def _entered(
-    kept: Priorities, size: Size, time: jax.Array, whole: jax.Array, config: Any
+    kept: Priorities, size: Size, time: jax.Array, whole: jax.Array, config: Config
 ) -> Priorities:
     """The newest block of slots comes in; the next one to be written goes out."""
     count = size.num_steps * size.num_envs
@@ -121,7 +124,7 @@ def _put(kept: Priorities, slots: jax.Array, powered: jax.Array) -> Priorities:
 
 
 def _put_ranks(
-    kept: Priorities, slots: jax.Array, scores: jax.Array, config: Any
+    kept: Priorities, slots: jax.Array, scores: jax.Array, config: Config
 ) -> Priorities:
     assert kept.ranking is not None
     powered = _of_ranks(ranking.rank(kept.ranking, scores), config)
@@ -129,13 +132,13 @@ def _put_ranks(
     return _put(kept, slots, powered)
 
 
-def _of_ranks(ranks: jax.Array, config: Any) -> jax.Array:
+def _of_ranks(ranks: jax.Array, config: Config) -> jax.Array:
     """`rank ** -exponent`, zero where nothing is stored."""
-    powered = jnp.maximum(ranks**-config.replay.exponent, _LEAST)
+    powered = jnp.maximum(ranks ** -replay_of(config).exponent, _LEAST)
     return jnp.where(jnp.isinf(ranks), 0.0, powered)
 
 
-def _sorted(kept: Priorities, config: Any) -> Priorities:
+def _sorted(kept: Priorities, config: Config) -> Priorities:
     assert kept.ranking is not None
     order, ranks = ranking.sort(kept.ranking)
     tree = blocked_sums.build(_of_ranks(ranks, config))
@@ -146,7 +149,7 @@ def _sorted(kept: Priorities, config: Any) -> Priorities:
 
 
 def sample(
-    memory: Memory, size: Size, time: jax.Array, key: jax.Array, config: Any
+    memory: Memory, size: Size, time: jax.Array, key: jax.Array, config: Config
 ) -> Sample:
     """Draw transitions after `time` steps, which are >= 1.
 
@@ -155,12 +158,13 @@ def sample(
     """
     batch_size = config.training.batch_size
     if priorities.scheme(config).resamples:
-        batch_size *= config.replay.large_batch
+        batch_size *= replay_of(config).large_batch
     ring, kept = memory.ring, memory.priorities
 
     def draw(key: jax.Array, count: int) -> jax.Array:
-        if config.replay.sampler is not None:
-            own = register.get("sampler", config.replay.sampler)
+        name = replay_of(config).sampler
+        if name is not None:
+            own = register.get("sampler", name)
             return own(key, Stored(size, time), count, config)
         if kept is None:
             return buffer.draw_uniform(key, size, time, count)
@@ -174,7 +178,7 @@ def sample(
         return found
     priority = blocked_sums.get(kept.tree, drawn.slots)
     ratio = buffer.available(size, time) * priority / blocked_sums.total(kept.tree)
-    weights = priorities.importance_weights(ratio, 1, config.replay.importance)
+    weights = priorities.importance_weights(ratio, 1, replay_of(config).importance)
     # A priority may be as large as all others: a batch of one that is lost weighs 0.
     weights = jnp.where(drawn.found, weights, 0.0)
     return found._replace(weights=weights, ratio=ratio)
@@ -186,8 +190,8 @@ def sample(
 def prioritise(
     memory: Memory,
     slots: jax.Array,
-    signals: Any,
-    config: Any,
+    signals: PyTree,
+    config: Config,
     lost: jax.Array | None = None,
 ) -> Memory:
     """Give the transitions in `slots` the priorities that their signals deserve.
@@ -201,7 +205,7 @@ def prioritise(
     kept = memory.priorities
     scores = priorities.scheme(config)(signals, config).astype(jnp.float32)
     if kept.ranking is None:
-        new = priorities.raised(scores, config.replay.exponent)
+        new = priorities.raised(scores, replay_of(config).exponent)
         old = blocked_sums.get(kept.tree, slots)
     else:
         new, old = priorities.raised(scores, 1.0), kept.ranking.scores[slots]
@@ -215,11 +219,11 @@ def prioritise(
     return memory._replace(priorities=_put_ranks(kept, slots, new, config))
 
 
-def _check_resampled(signals: Any, config: Any) -> None:
+def _check_resampled(signals: PyTree, config: Config) -> None:
     scheme, wanted = priorities.scheme(config), config.training.batch_size
     if scheme.resamples and len(signals.td_error) != wanted:
         raise ValueError(
-            f"replay.priority={config.replay.priority}: expected an estimator that "
+            f"replay.priority={replay_of(config).priority}: expected an estimator that "
             f"chooses {wanted} of {len(signals.td_error)} examples, such as "
             "rl_grads.gradients.resampling.resampled"
         )

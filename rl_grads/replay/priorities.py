@@ -18,6 +18,9 @@ import jax
 import jax.numpy as jnp
 
 from rl_grads import register
+from rl_grads.replay.schema import Importance
+from rl_grads.training.schema import Config
+from rl_grads.typing import PyTree
 
 EPSILON = 1e-6  # Without it a transition that once had nothing to teach is lost.
 
@@ -40,14 +43,14 @@ class Priority(NamedTuple):
     keeps: str = "scores"
     resamples: bool = False
 
-    def __call__(self, signals: Any, config: Any) -> jax.Array:
+    def __call__(self, signals: PyTree, config: Config) -> jax.Array:
         """The scores of a batch, `[B]`."""
         return self.score(signals, config)
 
 
 def declare(
     needs: str | None = None, keeps: str = "scores", resamples: bool = False
-) -> Callable[[Callable[[Any, Any], jax.Array]], Priority]:
+) -> Callable[[Callable[[PyTree, PyTree], jax.Array]], Priority]:
     """Decorator that makes a `Priority` of a function; see there for the arguments.
 
     Example:
@@ -57,7 +60,7 @@ def declare(
     return lambda score: Priority(score, needs, keeps, resamples)
 
 
-def scheme(config: Any) -> Priority:
+def scheme(config: Config) -> Priority:
     """The scheme of a config; `uniform` where it learns online.
 
     Example:
@@ -72,25 +75,25 @@ def scheme(config: Any) -> Priority:
 
 
 @declare(keeps="nothing")
-def uniform(signals: Any, config: Any) -> jax.Array:
+def uniform(signals: PyTree, config: Config) -> jax.Array:
     """The same score for all; not computed, as the memory keeps nothing."""
     return jnp.ones_like(signals.td_error)
 
 
 @declare()
-def td_error(signals: Any, config: Any) -> jax.Array:
+def td_error(signals: PyTree, config: Config) -> jax.Array:
     """`|TD error| + 1e-6` (Schaul et al. 2016, section 3.3, proportional variant)."""
     return jnp.abs(signals.td_error) + EPSILON
 
 
 @declare(keeps="ranks")
-def rank(signals: Any, config: Any) -> jax.Array:
+def rank(signals: PyTree, config: Config) -> jax.Array:
     """`|TD error|`; the priority is 1 over its rank (Schaul et al. 2016, 3.3)."""
     return jnp.abs(signals.td_error)
 
 
 @declare()
-def loss_adjusted(signals: Any, config: Any) -> jax.Array:
+def loss_adjusted(signals: PyTree, config: Config) -> jax.Array:
     """`max(|TD error|, 1)` (LAP: Fujimoto, Meger & Precup 2020, eq. 14).
 
     With the Huber loss (`gradient.clip.max_abs=1`) and without importance weights.
@@ -99,7 +102,7 @@ def loss_adjusted(signals: Any, config: Any) -> jax.Array:
 
 
 @declare(needs="gradient_norm")
-def gradient_norm(signals: Any, config: Any) -> jax.Array:
+def gradient_norm(signals: PyTree, config: Config) -> jax.Array:
     """Norm of the example's own gradient `+ 1e-6`.
 
     With importance weights this has the least variance of all schemes without bias
@@ -109,7 +112,7 @@ def gradient_norm(signals: Any, config: Any) -> jax.Array:
 
 
 @declare(needs="gradient_norm_last_layer")
-def gradient_norm_last_layer(signals: Any, config: Any) -> jax.Array:
+def gradient_norm_last_layer(signals: PyTree, config: Config) -> jax.Array:
     """Norm of the gradient in the last layer's parameters `+ 1e-6`.
 
     A proxy at the price of a forward pass (Katharopoulos & Fleuret 2018, section 3.2,
@@ -122,7 +125,7 @@ def gradient_norm_last_layer(signals: Any, config: Any) -> jax.Array:
 
 
 @declare(needs="gradient_norm", keeps="nothing", resamples=True)
-def large_batch(signals: Any, config: Any) -> jax.Array:
+def large_batch(signals: PyTree, config: Config) -> jax.Array:
     """Norm of the gradient in a large batch (LaBER: Lahire, Geist & Rachelson 2022)."""
     return gradient_norm(signals, config)
 
@@ -150,7 +153,7 @@ def raised(scores: jax.Array, exponent: jax.Array | float) -> jax.Array:
 
 
 def importance_weights(
-    probability: jax.Array, count: jax.Array | int, importance: Any
+    probability: jax.Array, count: jax.Array | int, importance: Importance
 ) -> jax.Array:
     """`(count * probability) ** -exponent`, normalised (Schaul et al. 2016, 3.4).
 

@@ -7,12 +7,11 @@ whose derivative is that of its log-probability (the "magic box" of Foerster et 
 exponent becomes that of the *expected* weighted mean.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
 from rl_grads.replay.priorities import importance_weights
+from rl_grads.replay.schema import Importance
 
 
 def exponent_factor(log_score: jax.Array, exponent: jax.Array | float) -> jax.Array:
@@ -36,7 +35,7 @@ def exponent_factor(log_score: jax.Array, exponent: jax.Array | float) -> jax.Ar
 
 def soft_weights(
     ratio: jax.Array,
-    importance: Any,
+    importance: Importance,
     drawn: jax.Array,
     also: jax.Array | float = 1.0,
 ) -> jax.Array:

@@ -18,6 +18,7 @@ from rl_grads.envs.chain_answers import solve
 from rl_grads.envs.chain_definitions import blind_cliffwalk
 from rl_grads.replay import blocked_sums
 from rl_grads.td.errors import q_learning_error
+from rl_grads.typing import PyTree, State
 
 STEP_SIZE = 0.25
 TOLERANCE = 1e-3  # Mean squared error of the 2n action values at which it is learnt.
@@ -149,7 +150,7 @@ def _learn(walk: Walk, scheme: Scheme, seed: jax.Array) -> jax.Array:
 def uniform() -> Scheme:
     """Every transition equally often."""
 
-    def choose(state: Any, key: jax.Array, walk: Walk, q: jax.Array) -> jax.Array:
+    def choose(state: State, key: jax.Array, walk: Walk, q: jax.Array) -> jax.Array:
         return jax.random.randint(key, (), 0, walk.state.shape[0])
 
     return Scheme(lambda walk: (), choose, lambda state, chosen, error: ())
@@ -158,7 +159,7 @@ def uniform() -> Scheme:
 def oracle() -> Scheme:
     """The transition after whose update the error of all values is least."""
 
-    def choose(state: Any, key: jax.Array, walk: Walk, q: jax.Array) -> jax.Array:
+    def choose(state: State, key: jax.Array, walk: Walk, q: jax.Array) -> jax.Array:
         errors = jax.vmap(partial(td_error, walk, q))(walk.state, walk.action)
         now = (q - walk.q)[walk.state, walk.action]
         return jnp.argmin(jnp.square(now + STEP_SIZE * errors) - jnp.square(now))
@@ -184,10 +185,10 @@ def proportional(exponent: float = 0.5, floor: float = 1e-4) -> Scheme:
     def init(walk: Walk) -> blocked_sums.BlockedSums:
         return blocked_sums.build(jnp.ones(walk.state.shape))
 
-    def choose(state: Any, key: jax.Array, walk: Walk, q: jax.Array) -> jax.Array:
+    def choose(state: State, key: jax.Array, walk: Walk, q: jax.Array) -> jax.Array:
         return blocked_sums.draw(key, state, 1)[0]
 
-    def record(state: Any, chosen: jax.Array, error: jax.Array) -> Any:
+    def record(state: State, chosen: jax.Array, error: jax.Array) -> PyTree:
         priority = (jnp.abs(error) + floor) ** exponent
         return blocked_sums.put(state, chosen[None], priority[None])
 

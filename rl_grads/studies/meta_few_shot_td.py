@@ -28,6 +28,7 @@ from rl_grads.meta.unrolled import full
 from rl_grads.td import losses
 from rl_grads.td.transition import Transition
 from rl_grads.training.schema import Config
+from rl_grads.typing import Network, Params, PyTree, State
 
 NUM_STATES = 19
 BIASES, REWARDS = (0.3, 0.7), (-1.0, 1.0)
@@ -168,7 +169,7 @@ class Learner(NamedTuple):
 def _table() -> Learner:
     network = networks.linear(Linear(), 1)
 
-    def random(key: jax.Array) -> Any:
+    def random(key: jax.Array) -> PyTree:
         return {"w": SPREAD * jax.random.normal(key, (1, NUM_STATES))}
 
     return Learner(network, (1.0, 2.0, 4.0, 6.0), random)
@@ -177,7 +178,7 @@ def _table() -> Learner:
 def _mlp() -> Learner:
     network = networks.mlp(MLP(hidden=(32, 32), activation="tanh"), 1)
 
-    def random(key: jax.Array) -> Any:
+    def random(key: jax.Array) -> PyTree:
         return network.init(key, jnp.zeros(NUM_STATES))
 
     return Learner(network, (0.8, 1.6, 3.2, 6.4), random)
@@ -189,7 +190,7 @@ LEARNERS = {"table": _table, "MLP": _mlp}
 def setting(
     learner: Learner,
     step_size: float | jax.Array,
-    loss: Callable[[Any], losses.Loss] = losses.td,
+    loss: Callable[[Network], losses.Loss] = losses.td,
 ) -> FewShot:
     """Chains, and an agent that learns their values.
 
@@ -203,7 +204,7 @@ def setting(
     config.optimizer.learning_rate = step_size
     state = agent.init(prng.key(0), jnp.zeros(NUM_STATES), config)
 
-    def value_error(state: Any, fresh: Fresh) -> jax.Array:
+    def value_error(state: State, fresh: Fresh) -> jax.Array:
         values = jax.vmap(lambda s: agent.value(state.params, s))(jnp.eye(NUM_STATES))
         square = jnp.square(values - fresh.values)
         return jnp.sum(fresh.visits * square) / jnp.sum(fresh.visits)
@@ -230,8 +231,8 @@ METHODS = {
 
 
 def learn(
-    method: str, learner: Learner, step_size: Any, budget: Budget, key: jax.Array
-) -> Any:
+    method: str, learner: Learner, step_size: PyTree, budget: Budget, key: jax.Array
+) -> PyTree:
     """The start that a method learns from a random one.
 
     Args:
@@ -272,10 +273,12 @@ def measure(
     key, key_choice, key_test = jax.random.split(prng.key(seed), 3)
 
     @functools.partial(jax.jit, static_argnums=2)
-    def errors(params: Any, step_size: float, tasks: int, key: jax.Array) -> jax.Array:
+    def errors(
+        params: Params, step_size: float, tasks: int, key: jax.Array
+    ) -> jax.Array:
         return few_shot.evaluate(setting(learner, step_size), params, tasks, key)
 
-    def test(params: Any) -> Result:
+    def test(params: Params) -> Result:
         ends = [
             errors(params, a, CHOICE_TASKS, key_choice)[:, -1].mean()
             for a in learner.step_sizes

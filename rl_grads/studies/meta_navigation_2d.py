@@ -7,7 +7,7 @@ steps; an episode ends early within .01 of the goal in both coordinates (Finn et
 is: it must find out by policy gradients of 20 trajectories each.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from rl_grads.meta.estimate import check_count
 from rl_grads.meta.few_shot import Budget, FewShot, Progress
 from rl_grads.meta.inner import Batch, Descent, problem, with_params
 from rl_grads.meta.unrolled import full
+from rl_grads.typing import Params, PyTree, Section, State
 
 GOALS = 0.5
 REACH, CLOSE, HORIZON = 0.1, 0.01, 100
@@ -70,7 +71,7 @@ class _Point(NamedTuple):
     alive: jax.Array
 
 
-def episode(params: Any, goal: jax.Array, noise: jax.Array) -> Trajectories:
+def episode(params: Params, goal: jax.Array, noise: jax.Array) -> Trajectories:
     """One trajectory `[T, ...]` of the policy.
 
     Args:
@@ -94,7 +95,7 @@ def episode(params: Any, goal: jax.Array, noise: jax.Array) -> Trajectories:
     return jax.lax.scan(step, _Point(jnp.zeros(2), jnp.ones(())), noise)[1]
 
 
-def episodes(params: Any, task: "Task", spread: float = 1.0) -> Trajectories:
+def episodes(params: Params, task: "Task", spread: float = 1.0) -> Trajectories:
     """Trajectories `[20, T, ...]` of the policy in a task.
 
     How they came about has no derivative: they are data.
@@ -126,29 +127,29 @@ class Experience(NamedTuple):
     weights: jax.Array
 
 
-def experience(params: Any, task: Task) -> Experience:
+def experience(params: Params, task: Task) -> Experience:
     seen = episodes(params, task)
     gained = policy_gradient.advantages(seen, DISCOUNT)
     return Experience(seen, policy_gradient.normalised(gained, seen.alive))
 
 
-def _loss(params: Any, seen: Experience, config: Any) -> jax.Array:
+def _loss(params: Params, seen: Experience, config: Section) -> jax.Array:
     return policy_gradient.loss(POLICY, params, *seen)
 
 
-def _step_size(count: Any) -> jax.Array:
+def _step_size(count: PyTree) -> jax.Array:
     return jnp.asarray(STEP_SIZES)[count]
 
 
 _DESCENT = Descent(_loss, lambda config: optax.sgd(_step_size))
 
 
-def _update(state: Any, task: Task, weights: Any, config: Any) -> Any:
+def _update(state: State, task: Task, weights: PyTree, config: Section) -> PyTree:
     """One inner update: trajectories of the policy as it is, then a step."""
     return _DESCENT(state, experience(state.params, task), weights, config)
 
 
-def _outer(state: Any, task: Task) -> jax.Array:
+def _outer(state: State, task: Task) -> jax.Array:
     """Minus the mean return, with a policy gradient for its derivative."""
     seen = experience(state.params, task)
     surrogate = _loss(state.params, seen, None)
@@ -180,7 +181,7 @@ def setting() -> FewShot:
     return FewShot(sample, made, _DESCENT.init(random_params(0), None))
 
 
-def random_params(seed: int | jax.Array) -> Any:
+def random_params(seed: int | jax.Array) -> PyTree:
     """Parameters of a policy that has learned nothing."""
     return POLICY.init(prng.key(seed), jnp.zeros(2))
 
@@ -234,12 +235,12 @@ def published_goals() -> np.ndarray:
     return np.random.RandomState(1).uniform(-GOALS, GOALS, (40, 2))
 
 
-def standing_still(goals: Any) -> jax.Array:
+def standing_still(goals: PyTree) -> jax.Array:
     """Returns of a point that stays at the origin, `[goals]`."""
     return -HORIZON * jnp.linalg.norm(jnp.asarray(goals), axis=-1)
 
 
-def shortest_way(goals: Any) -> jax.Array:
+def shortest_way(goals: PyTree) -> jax.Array:
     """Returns of a point that knows its goal, `[goals]`."""
 
     def way(goal: jax.Array) -> jax.Array:
@@ -266,7 +267,7 @@ class Trial(NamedTuple):
     path: jax.Array
 
 
-def meet(params: Any, goal: jax.Array, key: jax.Array) -> Trial:
+def meet(params: Params, goal: jax.Array, key: jax.Array) -> Trial:
     """Meet one goal.
 
     Args:
@@ -276,7 +277,7 @@ def meet(params: Any, goal: jax.Array, key: jax.Array) -> Trial:
     """
     tasks, (batches, task) = setting(), at(goal, key)
 
-    def step(state: Any, batch: Batch) -> tuple[Any, Any]:
+    def step(state: State, batch: Batch) -> tuple[PyTree, PyTree]:
         state, _ = tasks.problem.step({}, state, batch)
         return state, state.params
 
@@ -292,7 +293,7 @@ def meet(params: Any, goal: jax.Array, key: jax.Array) -> Trial:
     )
 
 
-def meet_all(params: Any, goals: Any, seed: int = 0) -> Trial:
+def meet_all(params: Params, goals: PyTree, seed: int = 0) -> Trial:
     """Meet goals `[n, 2]`, each from the same start; fields are `[n, 3, ...]`.
 
     Args:

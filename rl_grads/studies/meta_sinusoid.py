@@ -4,7 +4,7 @@ A task is `amplitude * sin(x - phase)` with an amplitude in [.1, 5] and a phase 
 [0, pi]; the learner, a network 1-40-40-1, sees ten points with x in [-5, 5].
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from rl_grads.meta import few_shot
 from rl_grads.meta.few_shot import Budget, FewShot, Sample, joint
 from rl_grads.meta.inner import Batch, Descent, problem
 from rl_grads.meta.unrolled import first_order, full, reptile
+from rl_grads.typing import Params, PyTree, Section
 
 AMPLITUDES, PHASES, INPUTS = (0.1, 5.0), (0.0, np.pi), (-5.0, 5.0)
 SHOTS, QUERIES = 10, 100
@@ -86,7 +87,7 @@ def sample(updates: int, fresh: bool) -> Sample:
     return draw
 
 
-def mean_square(params: Any, points: Points, config: Any = None) -> jax.Array:
+def mean_square(params: Params, points: Points, config: Section = None) -> jax.Array:
     """Mean squared error of the network."""
     found = jax.vmap(lambda x: NETWORK.apply(params, x[None])[0])(points.x)
     return jnp.mean(jnp.square(found - points.y))
@@ -103,7 +104,7 @@ def setting(sampler: Sample) -> FewShot:
     return FewShot(sampler, made, descent.init(random_params(0), STEP_SIZE))
 
 
-def random_params(seed: int | jax.Array) -> Any:
+def random_params(seed: int | jax.Array) -> PyTree:
     """Parameters of a network that has learned nothing."""
     return NETWORK.init(prng.key(seed), jnp.zeros(1))
 
@@ -116,7 +117,7 @@ METHODS = {
 }
 
 
-def learn(method: str, budget: Budget, seed: int | jax.Array) -> Any:
+def learn(method: str, budget: Budget, seed: int | jax.Array) -> PyTree:
     """The initial parameters that a method learns from those of `random_params`.
 
     Args:
@@ -129,7 +130,7 @@ def learn(method: str, budget: Budget, seed: int | jax.Array) -> Any:
     return few_shot.learn(setting(sampler), estimator, begin, budget, key)[0]
 
 
-def adapted_errors(params: Any, tasks: int = TEST_TASKS, seed: int = 0) -> jax.Array:
+def adapted_errors(params: Params, tasks: int = TEST_TASKS, seed: int = 0) -> jax.Array:
     """Mean squared errors after 0 .. 5 updates on ten points, `[tasks, 6]`.
 
     Args:

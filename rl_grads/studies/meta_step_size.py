@@ -25,6 +25,7 @@ from rl_grads.meta.inner import Batch, Problem, problem
 from rl_grads.td import tidbd
 from rl_grads.td.transition import Transition
 from rl_grads.training.schema import Config
+from rl_grads.typing import PyTree, State
 
 STEPS, WINDOW = 30_000, 10_000  # All steps, and the last ones, that are measured.
 RELEVANT, IRRELEVANT = 5, 15
@@ -77,7 +78,7 @@ def noisy_walk(key: jax.Array, steps: int = STEPS) -> Transition:
     right = jax.random.bernoulli(key_walk, 0.5, (steps,))
     centre = NUM_STATES // 2
 
-    def step(state: jax.Array, right: jax.Array) -> tuple[jax.Array, Any]:
+    def step(state: jax.Array, right: jax.Array) -> tuple[jax.Array, PyTree]:
         after = state + jnp.where(right, 1, -1)
         ended = (after < 0) | (after == NUM_STATES)
         reward = jnp.where(ended, jnp.where(right, 1.0, -1.0), 0.0)
@@ -154,7 +155,7 @@ def by_tidbd(transitions: Transition, setting: Setting, error: Error) -> Course:
     """
     numbers = tidbd.Settings(setting.meta_step, setting.trace_decay)
 
-    def step(carry: Any, transition: Transition) -> tuple[Any, Any]:
+    def step(carry: State, transition: Transition) -> tuple[PyTree, PyTree]:
         params, state = carry
         new = tidbd.tidbd(jnp.dot, state, params, transition, numbers)
         return (new.params, new.state), error(jnp.square(new.td_error), params)
@@ -190,7 +191,7 @@ def by_meta_gradient(transitions: Transition, setting: Setting, error: Error) ->
     rates = {_RATE: (jnp.asarray(setting.step_size),) * size}
     real = learned.to_real(config, rates)
 
-    def step(learning: _Learning, now: Transition) -> tuple[_Learning, Any]:
+    def step(learning: _Learning, now: Transition) -> tuple[_Learning, PyTree]:
         batch = Batch(jax.tree.map(lambda x: x[None, None], learning.last))
         task = Task(learning.real, learning.state, batch, now)
         found = estimator.estimate(made, task, learning.trace)
@@ -208,15 +209,15 @@ def by_meta_gradient(transitions: Transition, setting: Setting, error: Error) ->
     return Course(errors, jnp.stack(rates))
 
 
-def _agent(config: Config, obs: jax.Array) -> tuple[Problem, Any]:
+def _agent(config: Config, obs: jax.Array) -> tuple[Problem, PyTree]:
     """The inner loop of a linear prediction agent, and its first state."""
     agent = prediction(network=networks.linear(Linear(), 1))
 
-    def outer_loss(state: Any, now: Transition) -> jax.Array:
+    def outer_loss(state: State, now: Transition) -> jax.Array:
         bootstrap = jax.lax.stop_gradient(state.params)
         return agent.loss(state.params, bootstrap, now, config)[0]
 
-    def configure(real: Mapping[str, Any]) -> Any:
+    def configure(real: Mapping[str, PyTree]) -> PyTree:
         rates = learned.to_domain(config, real)[_RATE]
         return configs.replace(config, {_RATE: jnp.stack(rates)})
 

@@ -11,6 +11,7 @@ from rl_grads.training.metrics import higher_is_better
 from rl_grads.training.population import population
 from rl_grads.training.schema import Config
 from rl_grads.training.train import train
+from rl_grads.typing import PyTree
 
 RETURN = "evaluation/return"
 
@@ -52,7 +53,7 @@ class Outcome(NamedTuple):
 
 
 def run(
-    config: Config, seeds: Iterable[int], sweep: Mapping[str, Sequence[Any]]
+    config: Config, seeds: Iterable[int], sweep: Mapping[str, Sequence[PyTree]]
 ) -> list[Outcome]:
     """Train every combination of the swept values on every seed.
 
@@ -84,7 +85,7 @@ def run(
 
 def best(
     outcomes: Sequence[Outcome], paths: Iterable[str], metric: str = RETURN
-) -> dict[str, Any]:
+) -> dict[str, PyTree]:
     """The values at some paths with the best mean area, over all other paths.
 
     A mean that is not finite is worse than all others.

@@ -20,6 +20,7 @@ from rl_grads.envs.environment import Environment
 from rl_grads.td import losses, traces
 from rl_grads.td.transition import Transition
 from rl_grads.training import devices
+from rl_grads.typing import PyTree, State
 
 _STRETCH = 256  # Steps per call while trajectories grow.
 _RUNS, _TIME_RUNS = PartitionSpec("members"), PartitionSpec(None, "members")
@@ -115,12 +116,16 @@ def _ending(ends: np.ndarray, num_devices: int) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=8)
-def _walking(environment: Environment, mesh: jax.sharding.Mesh) -> tuple[Any, Any]:
+def _walking(
+    environment: Environment, mesh: jax.sharding.Mesh
+) -> tuple[PyTree, PyTree]:
     """Programs that reset all runs, and that walk a stretch in all of them."""
     behaviour = environment.behaviour
     assert behaviour is not None
 
-    def step(key: jax.Array, state: Any, discount: jax.Array) -> tuple[Any, Transition]:
+    def step(
+        key: jax.Array, state: State, discount: jax.Array
+    ) -> tuple[PyTree, Transition]:
         key_act, key_step = jax.random.split(key)
         action, rho = behaviour(key_act, state)
         after, out = environment.step(key_step, state, action)
@@ -135,14 +140,16 @@ def _walking(environment: Environment, mesh: jax.sharding.Mesh) -> tuple[Any, An
             rho=rho,
         )
 
-    def stretch(keys: jax.Array, states: Any, discount: jax.Array, first: int) -> Any:
-        def all_runs(states: Any, time: jax.Array) -> Any:
+    def stretch(
+        keys: jax.Array, states: State, discount: jax.Array, first: int
+    ) -> PyTree:
+        def all_runs(states: State, time: jax.Array) -> PyTree:
             now = jax.vmap(jax.random.fold_in, (0, None))(keys, time)
             return jax.vmap(step, (0, 0, None))(now, states, discount)
 
         return jax.lax.scan(all_runs, states, first + jnp.arange(_STRETCH))
 
-    def begin(keys: jax.Array) -> Any:
+    def begin(keys: jax.Array) -> PyTree:
         return jax.vmap(lambda key: environment.reset(key)[0])(keys)
 
     shard = functools.partial(jax.shard_map, mesh=mesh, check_vma=False)
@@ -214,6 +221,10 @@ class _Table:
     """A network whose parameters are the values of the states."""
 
     @staticmethod
+    def init(key: jax.Array, state: jax.Array) -> jax.Array:
+        raise NotImplementedError("its values begin where the walk's study says")
+
+    @staticmethod
     def apply(values: jax.Array, state: jax.Array) -> jax.Array:
         return values[state][None]
 
@@ -243,7 +254,7 @@ def aggregated(method: Method, groups: np.ndarray) -> Method:
     """
     group, count = jnp.asarray(groups), int(groups.max()) + 1
 
-    def update(state: Any, transition: Transition, setting: Setting) -> Any:
+    def update(state: State, transition: Transition, setting: Setting) -> PyTree:
         ends = {"s_tm1": group[transition.s_tm1], "s_t": group[transition.s_t]}
         return method.update(state, transition._replace(**ends), setting)
 
@@ -344,7 +355,7 @@ def values_after(
     dtype = walks.steps.r_t.dtype
     start = jnp.full(walks.values.shape, initial_value, dtype)
 
-    def step(state: Any, now: Transition) -> tuple[Any, jax.Array]:
+    def step(state: State, now: Transition) -> tuple[PyTree, jax.Array]:
         state = method.update(state, now, setting)
         return state, method.values(state)
 
@@ -370,17 +381,19 @@ def _mean_by_episode(walks: Walks, found: np.ndarray) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=8)
-def _learning(method: Method, mesh: jax.sharding.Mesh) -> Any:
+def _learning(method: Method, mesh: jax.sharding.Mesh) -> PyTree:
     """The program behind `episode_errors`: errors `[T, slots, K]`."""
     everyone = PartitionSpec()
     update = jax.vmap(jax.vmap(method.update, (0, None, 0)), (0, 0, None))
 
-    def learn(steps: Any, ending: Any, setting: Any, start: Any, exact: Any) -> Any:
+    def learn(
+        steps: PyTree, ending: PyTree, setting: PyTree, start: PyTree, exact: PyTree
+    ) -> PyTree:
         shape = (steps.r_t.shape[1], len(setting.step_size), *start.shape)
         begin = jax.vmap(jax.vmap(method.init))(jnp.broadcast_to(start, shape))
         error = jax.vmap(jax.vmap(lambda state: _error(method.values(state), exact)))
 
-        def step(state: Any, now: Any) -> tuple[Any, jax.Array]:
+        def step(state: State, now: PyTree) -> tuple[PyTree, jax.Array]:
             transition, runs = now
             state = update(state, transition, setting)
             return state, error(jax.tree.map(lambda leaf: leaf[runs], state))

@@ -21,6 +21,8 @@ import jax.numpy as jnp
 from rl_grads.register import ACTION_VALUES, STATE_VALUE, Declaration, declares
 from rl_grads.td import errors, policies
 from rl_grads.td.transition import Signals, Transition
+from rl_grads.training.schema import Config
+from rl_grads.typing import Network, Params
 
 Loss = Callable[[Any, Any, Transition, Any], tuple[jax.Array, Signals]]
 
@@ -62,7 +64,7 @@ def prioritised_approximation(
 
 
 @declares(Declaration(outputs=STATE_VALUE))
-def td(network: Any) -> Loss:
+def td(network: Network) -> Loss:
     """TD(0) value prediction (Sutton 1988); `network` maps s to `[1]`.
 
     Example:
@@ -71,7 +73,7 @@ def td(network: Any) -> Loss:
     """
 
     def loss(
-        params: Any, bootstrap_params: Any, transition: Transition, config: Any
+        params: Params, bootstrap_params: Params, transition: Transition, config: Config
     ) -> tuple[jax.Array, Signals]:
         v_tm1 = network.apply(params, transition.s_tm1)[0]
         v_t = network.apply(bootstrap_params, transition.s_t)[0]
@@ -81,7 +83,7 @@ def td(network: Any) -> Loss:
     return loss
 
 
-def td_with_stop(network: Any) -> Loss:
+def td_with_stop(network: Network) -> Loss:
     """TD(0) as tutorials write it: `stop_gradient` around the target in the loss.
 
     `bootstrap_params` is not used; `params` bootstrap, so there is no target network.
@@ -90,7 +92,7 @@ def td_with_stop(network: Any) -> Loss:
     """
 
     def loss(
-        params: Any, bootstrap_params: Any, transition: Transition, config: Any
+        params: Params, bootstrap_params: Params, transition: Transition, config: Config
     ) -> tuple[jax.Array, Signals]:
         v_tm1 = network.apply(params, transition.s_tm1)[0]
         v_t = network.apply(params, transition.s_t)[0]
@@ -127,7 +129,7 @@ def full(loss: Loss) -> Loss:
     """
 
     def changed(
-        params: Any, bootstrap_params: Any, transition: Transition, config: Any
+        params: Params, bootstrap_params: Params, transition: Transition, config: Config
     ) -> tuple[jax.Array, Signals]:
         return loss(params, params, transition, config)
 
@@ -147,7 +149,7 @@ def interpolate(loss: Loss) -> Loss:
     """
 
     def changed(
-        params: Any, bootstrap_params: Any, transition: Transition, config: Any
+        params: Params, bootstrap_params: Params, transition: Transition, config: Config
     ) -> tuple[jax.Array, Signals]:
         phi = config.agent.interpolation
         mixed = jax.tree.map(
@@ -173,7 +175,7 @@ def residual(loss: Loss) -> Loss:
     """
 
     def changed(
-        params: Any, bootstrap_params: Any, transition: Transition, config: Any
+        params: Params, bootstrap_params: Params, transition: Transition, config: Config
     ) -> tuple[jax.Array, Signals]:
         other = second_draw(transition)
         signals = loss(params, params, transition, config)[1]
@@ -209,11 +211,11 @@ def second_draw(transition: Transition) -> Transition:
 
 
 @declares(Declaration(outputs=ACTION_VALUES))
-def q_learning(network: Any) -> Loss:
+def q_learning(network: Network) -> Loss:
     """Q-learning: bootstrap on the greedy value (Watkins 1989)."""
 
     def loss(
-        params: Any, bootstrap_params: Any, transition: Transition, config: Any
+        params: Params, bootstrap_params: Params, transition: Transition, config: Config
     ) -> tuple[jax.Array, Signals]:
         error = errors.q_learning_error(
             network.apply(params, transition.s_tm1),
@@ -228,11 +230,11 @@ def q_learning(network: Any) -> Loss:
 
 
 @declares(Declaration(outputs=ACTION_VALUES))
-def double_q_learning(network: Any) -> Loss:
+def double_q_learning(network: Network) -> Loss:
     """Double Q-learning (van Hasselt et al. 2016): the online network selects."""
 
     def loss(
-        params: Any, bootstrap_params: Any, transition: Transition, config: Any
+        params: Params, bootstrap_params: Params, transition: Transition, config: Config
     ) -> tuple[jax.Array, Signals]:
         error = errors.double_q_learning_error(
             network.apply(params, transition.s_tm1),
@@ -248,14 +250,14 @@ def double_q_learning(network: Any) -> Loss:
 
 
 @declares(Declaration(outputs=ACTION_VALUES))
-def sarsa(network: Any) -> Loss:
+def sarsa(network: Network) -> Loss:
     """SARSA: bootstrap on `a_t`, drawn from the behaviour policy in `s_t`.
 
     The loss raises a ValueError for a transition without `a_t`.
     """
 
     def loss(
-        params: Any, bootstrap_params: Any, transition: Transition, config: Any
+        params: Params, bootstrap_params: Params, transition: Transition, config: Config
     ) -> tuple[jax.Array, Signals]:
         if transition.a_t is None:
             raise ValueError("sarsa: expected transitions with a_t, got a_t=None")
@@ -273,7 +275,7 @@ def sarsa(network: Any) -> Loss:
 
 
 @declares(Declaration(outputs=ACTION_VALUES))
-def expected_sarsa(network: Any) -> Loss:
+def expected_sarsa(network: Network) -> Loss:
     """Expected SARSA (van Seijen et al. 2009) under the behaviour policy.
 
     The policy is that of the bootstrap network: with a target network it lags behind
@@ -281,7 +283,7 @@ def expected_sarsa(network: Any) -> Loss:
     """
 
     def loss(
-        params: Any, bootstrap_params: Any, transition: Transition, config: Any
+        params: Params, bootstrap_params: Params, transition: Transition, config: Config
     ) -> tuple[jax.Array, Signals]:
         q_t = network.apply(bootstrap_params, transition.s_t)
         error = errors.expected_sarsa_error(

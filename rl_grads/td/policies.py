@@ -4,13 +4,13 @@ Each is a pure function `(q, policy) -> probabilities`, `policy` being the
 `agent.behaviour_policy` section of a config at this moment of training.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
+from rl_grads.agents.schema import BehaviourPolicy
 
-def epsilon_greedy(q: jax.Array, policy: Any) -> jax.Array:
+
+def epsilon_greedy(q: jax.Array, policy: BehaviourPolicy) -> jax.Array:
     """Greedy with probability `1 - epsilon`, else uniform; ties share equally.
 
     Example:
@@ -23,7 +23,7 @@ def epsilon_greedy(q: jax.Array, policy: Any) -> jax.Array:
     return policy.epsilon / q.shape[-1] + (1 - policy.epsilon) * greedy
 
 
-def softmax(q: jax.Array, policy: Any) -> jax.Array:
+def softmax(q: jax.Array, policy: BehaviourPolicy) -> jax.Array:
     """Boltzmann probabilities, `softmax(q / temperature)` (S&B 2018, section 13.1).
 
     Example:
@@ -34,7 +34,7 @@ def softmax(q: jax.Array, policy: Any) -> jax.Array:
     return jax.nn.softmax(q / policy.temperature)
 
 
-def uniform(q: jax.Array, policy: Any) -> jax.Array:
+def uniform(q: jax.Array, policy: BehaviourPolicy) -> jax.Array:
     """Every action with the same probability.
 
     Example:
@@ -47,7 +47,7 @@ def uniform(q: jax.Array, policy: Any) -> jax.Array:
 POLICIES = {"epsilon_greedy": epsilon_greedy, "softmax": softmax, "uniform": uniform}
 
 
-def probabilities(q: jax.Array, policy: Any) -> jax.Array:
+def probabilities(q: jax.Array, policy: BehaviourPolicy) -> jax.Array:
     """Probabilities `[num_actions]` under the policy that `policy.name` chooses.
 
     Nothing is stopped: an outer derivative in epsilon or the temperature is exact.
@@ -60,7 +60,7 @@ def probabilities(q: jax.Array, policy: Any) -> jax.Array:
     return POLICIES[policy.name](q, policy)
 
 
-def sample(key: jax.Array, q: jax.Array, policy: Any) -> jax.Array:
+def sample(key: jax.Array, q: jax.Array, policy: BehaviourPolicy) -> jax.Array:
     """Draw one action from the policy, an int32 scalar.
 
     An action of probability zero is never drawn.

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from rl_grads.td import traces
 from rl_grads.td.traces import Scalar, Trace, Value
 from rl_grads.td.transition import Transition
+from rl_grads.typing import Params
 
 
 class StepSizes(NamedTuple):
@@ -50,7 +51,7 @@ class Learned(NamedTuple):
     td_error: jax.Array
 
 
-def start(params: Any, step_size: Scalar) -> StepSizes:
+def start(params: Params, step_size: Scalar) -> StepSizes:
     """The state before a first transition, with equal step sizes.
 
     Example:
@@ -69,7 +70,7 @@ def start(params: Any, step_size: Scalar) -> StepSizes:
 def tidbd(
     value: Value,
     state: StepSizes,
-    params: Any,
+    params: Params,
     transition: Transition,
     settings: Settings,
 ) -> Learned:

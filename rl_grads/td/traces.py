@@ -15,6 +15,7 @@ from rl_grads import register
 from rl_grads.register import Declaration, Need
 from rl_grads.td import errors
 from rl_grads.td.transition import Transition
+from rl_grads.typing import Params, PyTree
 
 Scalar = jax.Array | float
 Value = Callable[[Any, jax.Array], jax.Array]
@@ -23,7 +24,7 @@ Value = Callable[[Any, jax.Array], jax.Array]
 # ------------------------------------------------------------------ eligibility traces
 
 
-def accumulating(eligibility: Any, gradient: Any, decay: Scalar) -> Any:
+def accumulating(eligibility: Params, gradient: Params, decay: Scalar) -> Params:
     """`z_t = decay z_tm1 + gradient` (Sutton & Barto 2018, eq. 12.5).
 
     Args:
@@ -38,7 +39,7 @@ def accumulating(eligibility: Any, gradient: Any, decay: Scalar) -> Any:
     return jax.tree.map(lambda z, x: decay * z + x, eligibility, gradient)
 
 
-def replacing(eligibility: Any, gradient: Any, decay: Scalar) -> Any:
+def replacing(eligibility: Params, gradient: Params, decay: Scalar) -> Params:
     """As `accumulating`, but what is active now is set (Singh & Sutton 1996).
 
     Made for tables and binary features: an element is active where the gradient is
@@ -53,7 +54,9 @@ def replacing(eligibility: Any, gradient: Any, decay: Scalar) -> Any:
     )
 
 
-def dutch(eligibility: Any, gradient: Any, decay: Scalar, step_size: Scalar) -> Any:
+def dutch(
+    eligibility: Params, gradient: Params, decay: Scalar, step_size: Scalar
+) -> Params:
     """The trace of true online TD(lambda) (Sutton & Barto 2018, eq. 12.11).
 
     `z_t = decay z_tm1 + (1 - step_size decay z_tm1.gradient) gradient`.
@@ -116,7 +119,7 @@ def rule(name: str) -> Rule:
     if isinstance(found, Rule):
         return found
 
-    def visit(z: Any, gradient: Any, decay: Scalar, step_size: Scalar) -> Any:
+    def visit(z: Params, gradient: Params, decay: Scalar, step_size: Scalar) -> Params:
         return found(z, gradient, decay)
 
     return Rule(visit, declares=register.declared(found))
@@ -165,7 +168,7 @@ class Direction(NamedTuple):
     trace: Trace
 
 
-def start(params: Any) -> Trace:
+def start(params: Params) -> Trace:
     """The trace before a first transition.
 
     Example:
@@ -179,8 +182,8 @@ def start(params: Any) -> Trace:
 def td_lambda(
     value: Value,
     trace: Trace,
-    params: Any,
-    bootstrap_params: Any,
+    params: Params,
+    bootstrap_params: Params,
     transition: Transition,
     settings: Settings,
 ) -> Direction:
@@ -258,7 +261,7 @@ def lambda_returns(
     if len(set(shapes)) > 1 or len(shapes[0]) != 1:
         raise ValueError(f"r_t, discount_t, v_t: expected one shape [T], got {shapes}")
 
-    def back(after: jax.Array, step: Any) -> tuple[jax.Array, jax.Array]:
+    def back(after: jax.Array, step: PyTree) -> tuple[jax.Array, jax.Array]:
         reward, discount, v = step
         here = reward + discount * ((1 - trace_decay) * v + trace_decay * after)
         return here, here
@@ -289,7 +292,7 @@ def join(first: Transition, second: Transition) -> Transition:
     """
     ended = first.terminated | first.truncated
 
-    def unless_ended(one: Any, both: Any) -> jax.Array:
+    def unless_ended(one: PyTree, both: PyTree) -> jax.Array:
         return jnp.where(ended, one, both)
 
     return first._replace(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from rl_grads.tracking.files import Row
+from rl_grads.typing import Json
 
 _LOG = logging.getLogger(__name__)
 _POLL_SECONDS = 0.5
@@ -24,7 +25,7 @@ class Mirror(Protocol):
         """Take the rows of one logged step, one per member."""
         ...
 
-    def finish(self, summary: Mapping[str, Any]) -> None:
+    def finish(self, summary: Mapping[str, Json]) -> None:
         """Send what is left; the summary is empty if the run was cut off."""
         ...
 
@@ -58,7 +59,7 @@ class Background:
         if self._thread.is_alive():
             self._queue.put(rows)
 
-    def finish(self, summary: Mapping[str, Any]) -> None:
+    def finish(self, summary: Mapping[str, Json]) -> None:
         """Wait until everything is handed over; calling it twice is allowed."""
         self._summary = summary or self._summary
         self._queue.put(None)

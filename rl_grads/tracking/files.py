@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rl_grads import atomic
 from rl_grads.config import ConfigError
+from rl_grads.typing import Json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,7 +80,7 @@ def make_rows(
     ]
 
 
-def _numbers(name: str, values: Any, seeds: Sequence[int]) -> list[float]:
+def _numbers(name: str, values: Json, seeds: Sequence[int]) -> list[float]:
     """An array `[members]` as Python numbers with the digits of its own type."""
     import numpy as np
 
@@ -216,7 +217,7 @@ def _row(line: bytes) -> Row | None:
     return _decode(row) if labelled and all(map(_is_number, row.values())) else None
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Json) -> bool:
     if value is None or isinstance(value, str):
         return value in _INFINITY
     return isinstance(value, int | float)
@@ -227,7 +228,7 @@ def _decode(row: Row) -> Row:
     return row | odd
 
 
-def write_json(path: pathlib.Path, value: Any) -> None:
+def write_json(path: pathlib.Path, value: Json) -> None:
     """Write a document so that readers see the old one or the new one, never a part.
 
     Args:
@@ -237,11 +238,11 @@ def write_json(path: pathlib.Path, value: Any) -> None:
     atomic.write_bytes(path, f"{_dumps(value, indent=2)}\n".encode())
 
 
-def _dumps(value: Any, indent: int | None = None) -> str:
+def _dumps(value: Json, indent: int | None = None) -> str:
     return json.dumps(_strict(value), allow_nan=False, indent=indent)
 
 
-def _strict(value: Any) -> Any:
+def _strict(value: Json) -> Json:
     """A value as strict JSON has it."""
     if isinstance(value, Mapping):
         return {str(k): _strict(v) for k, v in value.items()}

@@ -13,11 +13,11 @@ import json
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from rl_grads.config import ConfigError
 from rl_grads.tracking.files import write_json
 from rl_grads.tracking.lease import Held, Lease
+from rl_grads.typing import Document, Json, Section
 
 FORMAT = 1
 CONFIG, RUN, SUMMARY = "config.json", "run.json", "summary.json"
@@ -134,10 +134,10 @@ def move_aside(directory: pathlib.Path) -> pathlib.Path:
 
 def write_config(
     directory: pathlib.Path,
-    config: Mapping[str, Any],
+    config: Mapping[str, Section],
     seeds: Sequence[int],
     choices: Mapping[str, str],
-    changes: Sequence[Mapping[str, Any]] = (),
+    changes: Sequence[Mapping[str, Json]] = (),
 ) -> None:
     """Write `config.json`.
 
@@ -158,7 +158,7 @@ def write_config(
     write_json(directory / CONFIG, document)
 
 
-def read_document(path: pathlib.Path) -> dict[str, Any]:
+def read_document(path: pathlib.Path) -> Document:
     """A JSON document of this format.
 
     Raises:

@@ -16,9 +16,10 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rl_grads.tracking.files import write_json
+from rl_grads.typing import Json
 
 FILE = "lease.json"
 SECONDS = 10.0  # Between two renewals.
@@ -122,7 +123,7 @@ def _own() -> _Process:
     return _Process(socket.gethostname(), _machine(), os.getpid(), _began(os.getpid()))
 
 
-def _is_own(lease: Mapping[str, Any]) -> bool:
+def _is_own(lease: Mapping[str, Json]) -> bool:
     return all(lease.get(k) == v for k, v in _own()._asdict().items())
 
 
@@ -156,7 +157,7 @@ def _alive(pid: int) -> str:
     return "alive"
 
 
-def _read(path: pathlib.Path) -> dict[str, Any] | None:
+def _read(path: pathlib.Path) -> dict[str, Json] | None:
     """What a lease says; None where there is none, or none that one could hold."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

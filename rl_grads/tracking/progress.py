@@ -7,13 +7,15 @@ import math
 import pathlib
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import rich.console
 import rich.progress
 import rich.table
 import rich.text
+
+from rl_grads.typing import Json
 
 _RETURNS = ("evaluation/return", "training/return")
 _REDRAW_SECONDS = 0.2
@@ -136,7 +138,7 @@ def _bar(console: rich.console.Console) -> rich.progress.Progress:
     )
 
 
-def _mean(values: Any) -> float:
+def _mean(values: Json) -> float:
     """The mean over the members that have a value."""
     array = np.asarray(values, np.float64)
     known = array[~np.isnan(array)]
@@ -156,7 +158,7 @@ def _count(number: int, word: str) -> str:
 
 
 def result_table(
-    summary: Mapping[str, Any], paths: Sequence[pathlib.Path | str]
+    summary: Mapping[str, Json], paths: Sequence[pathlib.Path | str]
 ) -> rich.console.Group:
     """The end of a run: final metrics with their intervals, notes, what was written.
 
@@ -182,7 +184,7 @@ def result_table(
     return rich.console.Group(table, *lines)
 
 
-def _estimate(value: Mapping[str, Any] | None) -> str:
+def _estimate(value: Mapping[str, Json] | None) -> str:
     """`412.0 [398.1, 425.9]`, or what of it is known."""
     if value is None or value["value"] is None:
         return "-"

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from rl_grads.tracking.files import write_json
 from rl_grads.tracking.schema import Tracking
+from rl_grads.typing import Document, Json
 
 
 class Run(NamedTuple):
@@ -40,7 +41,7 @@ class Run(NamedTuple):
     metrics: tuple[str, ...] = ()
 
 
-def final_values(summary: Mapping[str, Any], member: int | None) -> dict[str, Any]:
+def final_values(summary: Mapping[str, Json], member: int | None) -> Document:
     """The summary as one flat record: of a member, or (None) of the population.
 
     Args:
@@ -60,9 +61,7 @@ def final_values(summary: Mapping[str, Any], member: int | None) -> dict[str, An
     return flat
 
 
-def _final_metric(
-    name: str, value: Mapping[str, Any], member: int | None
-) -> dict[str, Any]:
+def _final_metric(name: str, value: Mapping[str, Json], member: int | None) -> Document:
     if member is not None:
         return {name: value["members"][member]}
     return {f"{name}/{s}": value[s]["value"] for s in ("mean", "iqm") if s in value}

@@ -10,12 +10,13 @@ from __future__ import annotations
 import functools
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from rl_grads import register
 from rl_grads.tracking.background import Background, Mirror
 from rl_grads.tracking.files import MetricsFile, make_rows, read_rows, write_json
 from rl_grads.tracking.run import Run
+from rl_grads.typing import Json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +29,7 @@ class Tracker(Protocol):
         """Take the metrics of one logged step, each of shape `[members]`."""
         ...
 
-    def finish(self, summary: Mapping[str, Any]) -> None:
+    def finish(self, summary: Mapping[str, Json]) -> None:
         """Take the summary and end."""
         ...
 
@@ -65,7 +66,7 @@ class Trackers:
         """Bytes of `metrics.jsonl` that are on the disk: what a checkpoint stores."""
         return self._file.offset()
 
-    def finish(self, summary: Mapping[str, Any]) -> None:
+    def finish(self, summary: Mapping[str, Json]) -> None:
         """Write `summary.json`, then wait for the mirrors.
 
         Args:
@@ -84,7 +85,7 @@ class Trackers:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _end(self, summary: Mapping[str, Any]) -> None:
+    def _end(self, summary: Mapping[str, Json]) -> None:
         self._file.close()
         for mirror in self._mirrors:
             mirror.finish(summary)

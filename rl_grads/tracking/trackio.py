@@ -9,11 +9,11 @@ from __future__ import annotations
 import datetime
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from rl_grads.tracking.background import IMPORTING
 from rl_grads.tracking.files import LABELS, Row
 from rl_grads.tracking.run import Run, member_names, run_ids
+from rl_grads.typing import Document, Json
 
 _WRITE_SECONDS = 10.0
 
@@ -51,7 +51,7 @@ class TrackioMirror:
         if time.monotonic() - self._written > _WRITE_SECONDS:
             self._write()
 
-    def finish(self, summary: Mapping[str, Any]) -> None:
+    def finish(self, summary: Mapping[str, Json]) -> None:
         """Write what is left."""
         self._write()
 
@@ -65,8 +65,8 @@ class TrackioMirror:
                 self._write_database(entries)
         self._written = time.monotonic()
 
-    def _write_database(self, entries: Sequence[Mapping[str, Any]]) -> None:
-        def column(name: str) -> list[Any]:
+    def _write_database(self, entries: Sequence[Mapping[str, Json]]) -> None:
+        def column(name: str) -> list[Json]:
             return [entry[name] for entry in entries]
 
         first = entries[0]
@@ -81,7 +81,7 @@ class TrackioMirror:
             log_ids=column("log_id"),
         )
 
-    def _entry(self, time: datetime.datetime, row: Row) -> dict[str, Any]:
+    def _entry(self, time: datetime.datetime, row: Row) -> Document:
         member = row["member"]
         # The dashboard lists runs by their first time: members in order.
         timestamp = (time + datetime.timedelta(microseconds=member)).isoformat()
@@ -97,7 +97,7 @@ class TrackioMirror:
             "log_id": f"{self._ids[member]}-{row['step']}",
         }
 
-    def _config(self, row: Row, timestamp: str) -> dict[str, Any]:
+    def _config(self, row: Row, timestamp: str) -> Document:
         """The member's config with the keys by which the dashboard groups runs."""
         labels = {"seed": row["seed"], "member": row["member"]}
         hidden = {

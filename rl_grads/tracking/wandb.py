@@ -16,6 +16,7 @@ from rl_grads.tracking.background import IMPORTING
 from rl_grads.tracking.files import LABELS, Row
 from rl_grads.tracking.run import Run, final_values, member_names, run_ids
 from rl_grads.tracking.schema import WandB
+from rl_grads.typing import Document, Json
 
 STEP = "env_steps"
 
@@ -96,7 +97,7 @@ class WandBMirror:
             if step >= self._runs[member].starting_step:
                 self._runs[member].log({STEP: step, **values}, step=step)
 
-    def finish(self, summary: Mapping[str, Any]) -> None:
+    def finish(self, summary: Mapping[str, Json]) -> None:
         """Send the final values and wait for the uploads."""
 
         def end(member: int | None) -> None:
@@ -106,7 +107,7 @@ class WandBMirror:
         _in_parallel(end, ((member,) for member in self._members))
 
 
-def _start(run: Run, mode: str, id: str, member: int | None, resume: bool) -> Any:
+def _start(run: Run, mode: str, id: str, member: int | None, resume: bool) -> Json:
     """Start one W&B run beside those that are active already."""
     with IMPORTING:
         import wandb
@@ -133,7 +134,7 @@ def _start(run: Run, mode: str, id: str, member: int | None, resume: bool) -> An
     return handle
 
 
-def _labels(run: Run) -> dict[str, Any]:
+def _labels(run: Run) -> Document:
     """Group and tags as the config shows them: what the environment said is not sent.
 
     (The project and its owner are where it is sent.)
@@ -159,7 +160,7 @@ _QUIET: dict[str, Any] = {
 }
 
 
-def _config(run: Run, member: int | None) -> dict[str, Any]:
+def _config(run: Run, member: int | None) -> Document:
     """The config of a member, or of the population: lists where its members differ."""
     made = {"provenance": dict(run.provenance)}
     if member is None:
@@ -168,7 +169,7 @@ def _config(run: Run, member: int | None) -> dict[str, Any]:
     return {**run.configs[member], **labels, **made}
 
 
-def _common(values: Sequence[Any]) -> Any:
+def _common(values: Sequence[Json]) -> Json:
     """One value for all, key by key; the list of them where they are not equal."""
     if all(value == values[0] for value in values):
         return values[0]
@@ -195,7 +196,7 @@ def _in_parallel(call: Callable[..., None], arguments: Iterable[tuple]) -> None:
     """
     errors: list[Exception] = []
 
-    def guarded(*values: Any) -> None:
+    def guarded(*values: Json) -> None:
         try:
             call(*values)
         except Exception as error:

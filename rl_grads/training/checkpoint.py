@@ -26,6 +26,7 @@ from rl_grads.config import ConfigError
 from rl_grads.tracking.files import CannotWrite, writing
 from rl_grads.training import state_files
 from rl_grads.training.state_files import Damaged
+from rl_grads.typing import PyTree
 
 _LOG = logging.getLogger(__name__)
 _FOLDER = "checkpoints"
@@ -217,7 +218,7 @@ class Checkpoints:
         return sorted(int(n) for n in names if n.isascii() and n.isdecimal())
 
     def restore(
-        self, like: Any, seeds: tuple[int, ...], before: int | None = None
+        self, like: PyTree, seeds: tuple[int, ...], before: int | None = None
     ) -> Saved:
         """The newest checkpoint that is intact; says which were passed over and why.
 
@@ -242,7 +243,7 @@ class Checkpoints:
         kind = "an intact checkpoint" if reasons else "a checkpoint"
         self._refuse(f"expected a run with {kind}{told}")
 
-    def _read(self, iteration: int, like: Any, seeds: tuple[int, ...]) -> Saved:
+    def _read(self, iteration: int, like: PyTree, seeds: tuple[int, ...]) -> Saved:
         place, shapes = self._home / str(iteration), _shapes(like)
         manifest = state_files.read_manifest(place)
         if manifest.iteration != iteration:
@@ -307,21 +308,21 @@ def _delete(path: pathlib.Path) -> None:
 # ------------------------------------------------------------------------------- arrays
 
 
-def _manifest(saved: Saved, leaves: Mapping[str, Any]) -> state_files.Manifest:
+def _manifest(saved: Saved, leaves: Mapping[str, PyTree]) -> state_files.Manifest:
     arrays = {name: state_files.describe(leaf) for name, leaf in leaves.items()}
     return state_files.Manifest(saved.iteration, saved.offset, saved.seeds, arrays)
 
 
-def _is_key(leaf: Any) -> bool:
+def _is_key(leaf: PyTree) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _implementation(keys: Any) -> Any:
+def _implementation(keys: PyTree) -> PyTree:
     """Of PRNG keys, or of their shape alone: JAX asks for an array."""
     return jax.random.key_impl(jnp.empty((), keys.dtype))
 
 
-def _named(tree: Any) -> dict[str, Any]:
+def _named(tree: PyTree) -> dict[str, PyTree]:
     """The leaves by their path; that of a PRNG key ends with its implementation."""
     paths, _ = jax.tree_util.tree_flatten_with_path(tree)
     named = {
@@ -334,7 +335,7 @@ def _named(tree: Any) -> dict[str, Any]:
     }
 
 
-def _host_leaves(tree: Any) -> dict[str, np.ndarray]:
+def _host_leaves(tree: PyTree) -> dict[str, np.ndarray]:
     """Copies of all arrays by their path; PRNG keys as their data."""
     return {
         name: _copy(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
@@ -342,7 +343,7 @@ def _host_leaves(tree: Any) -> dict[str, np.ndarray]:
     }
 
 
-def _copy(leaf: Any) -> np.ndarray:
+def _copy(leaf: PyTree) -> np.ndarray:
     """A copy: the next iteration is given the array itself to write into.
 
     Device by device: `np.array` of an array on several puts it together, keeps that
@@ -356,10 +357,10 @@ def _copy(leaf: Any) -> np.ndarray:
     return copy
 
 
-def _shapes(tree: Any) -> dict[str, jax.ShapeDtypeStruct]:
+def _shapes(tree: PyTree) -> dict[str, jax.ShapeDtypeStruct]:
     """Shape and type of what `_host_leaves` makes."""
 
-    def shape(leaf: Any) -> jax.ShapeDtypeStruct:
+    def shape(leaf: PyTree) -> jax.ShapeDtypeStruct:
         if _is_key(leaf):
             return jax.eval_shape(jax.random.key_data, leaf)
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
@@ -367,7 +368,7 @@ def _shapes(tree: Any) -> dict[str, jax.ShapeDtypeStruct]:
     return {name: shape(leaf) for name, leaf in _named(tree).items()}
 
 
-def _rebuild(like: Any, leaves: Mapping[str, np.ndarray]) -> Any:
+def _rebuild(like: PyTree, leaves: Mapping[str, np.ndarray]) -> PyTree:
     """The tree of `like` with the saved values."""
     values = [
         jax.random.wrap_key_data(jnp.asarray(leaves[name]), impl=_implementation(leaf))

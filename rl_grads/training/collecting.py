@@ -2,7 +2,6 @@
 
 `time` counts steps per environment."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +13,8 @@ from rl_grads.envs.environment import INSTANCES, Environment
 from rl_grads.replay import memory
 from rl_grads.replay.buffer import Experience, SecondDraw
 from rl_grads.training.member import Episodes, Finished, MemberState, Parts
+from rl_grads.training.schema import Training
+from rl_grads.typing import Function, Observation, PyTree, State
 
 
 class Keys(NamedTuple):
@@ -24,7 +25,7 @@ class Keys(NamedTuple):
     learn: jax.Array
 
 
-def iteration_keys(key: jax.Array, time: jax.Array, training: Any) -> Keys:
+def iteration_keys(key: jax.Array, time: jax.Array, training: Training) -> Keys:
     """All keys of the iteration at `time`, by one split: splits are not cheap."""
     grid = (training.num_steps, training.num_envs)
     count = grid[0] * grid[1]
@@ -38,8 +39,8 @@ def iteration_keys(key: jax.Array, time: jax.Array, training: Any) -> Keys:
     )
 
 
-def _uniform_behaviour(environment: Environment) -> Callable[..., Any]:
-    def behaviour(key: jax.Array, state: Any) -> tuple[jax.Array, jax.Array]:
+def _uniform_behaviour(environment: Environment) -> Function:
+    def behaviour(key: jax.Array, state: State) -> tuple[jax.Array, jax.Array]:
         action = jax.random.randint(key, (), 0, environment.num_actions)
         return action, jnp.ones(())
 
@@ -47,7 +48,7 @@ def _uniform_behaviour(environment: Environment) -> Callable[..., Any]:
 
 
 def choose(
-    parts: Parts, agent: AgentState, key: jax.Array, obs: jax.Array, state: Any
+    parts: Parts, agent: AgentState, key: jax.Array, obs: jax.Array, state: State
 ) -> tuple[jax.Array, jax.Array]:
     """Action and importance ratio in ONE environment."""
     if parts.agent.act is not None:
@@ -57,7 +58,7 @@ def choose(
 
 
 def draw_again(
-    parts: Parts, agent: AgentState, keys: Any, obs: jax.Array, state: Any
+    parts: Parts, agent: AgentState, keys: PyTree, obs: jax.Array, state: State
 ) -> SecondDraw | None:
     """A second draw of action and outcome in ONE environment, where the agent needs it.
 
@@ -84,12 +85,14 @@ def collect(
 ) -> tuple[MemberState, Experience, Finished]:
     """Act for `num_steps` in every environment; experience is `[T, E, ...]`."""
 
-    def one(agent: AgentState, act: Any, step: Any, state: Any, obs: Any) -> Any:
+    def one(
+        agent: AgentState, act: PyTree, step: PyTree, state: State, obs: Observation
+    ) -> PyTree:
         action, rho = choose(parts, agent, act, obs, state)
         second = draw_again(parts, agent, (act, step), obs, state)
         return action, rho, second, *parts.environment.step(step, state, action)
 
-    def step(acting: _Acting, keys: Any) -> tuple[_Acting, Any]:
+    def step(acting: _Acting, keys: PyTree) -> tuple[_Acting, PyTree]:
         key_act, key_step = keys
         all_instances = jax.vmap(one, (None, 0, 0, 0, 0), axis_name=INSTANCES)
         action, rho, second, state, out = all_instances(

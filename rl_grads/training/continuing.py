@@ -25,7 +25,9 @@ from rl_grads.training.checkpoint import Checkpoints, Saved
 from rl_grads.training.engine import parts
 from rl_grads.training.population import Member
 from rl_grads.training.restart import restart
+from rl_grads.training.schema import Config
 from rl_grads.training.setup import Setup
+from rl_grads.typing import Json
 
 _LOG = logging.getLogger(__name__)
 # What may change when a run goes on in its own folder; seeds are compared themselves.
@@ -127,7 +129,7 @@ def keep_schedules(members: Sequence[Member]) -> list[Member]:
     return [Member(changed.get(id(m.config), m.config), m.seed) for m in members]
 
 
-def _kept(config: Any, source: pathlib.Path) -> Any:
+def _kept(config: Config, source: pathlib.Path) -> Json:
     before = recorded.length(source)
     training = config.training
     if before is None or training.schedule_steps or before == training.total_steps:
@@ -242,7 +244,7 @@ def _ends(setup: Setup, step: int) -> tuple[int, ...]:
     return tuple(end_of_step(path, step) for path in paths)
 
 
-def _row(group: Sequence[Mapping[str, Any]], precision: str) -> run.Row:
+def _row(group: Sequence[Mapping[str, Json]], precision: str) -> run.Row:
     """A row as it was logged, with the digits of its precision."""
     names = [name for name in group[0] if name not in LABELS]
     columns = {name: [row[name] for row in group] for name in names}

@@ -7,12 +7,13 @@ small products of one member on one core.
 import math
 import os
 import pathlib
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from rl_grads.training.schema import Config
+from rl_grads.typing import PyTree
 
 
 def available_cores() -> int:
@@ -74,7 +75,7 @@ def layout(members: int, devices: int | None = None) -> Layout:
     return Layout(mesh, members, each * used)
 
 
-def put(layout: Layout, tree: Any) -> Any:
+def put(layout: Layout, tree: PyTree) -> PyTree:
     """Pad a tree with leaves `[members, ...]` and place it on the devices."""
     index = np.minimum(np.arange(layout.padded), layout.members - 1)
     sharding = jax.sharding.NamedSharding(

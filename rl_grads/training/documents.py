@@ -16,6 +16,7 @@ from rl_grads.training import provenance, recorded
 from rl_grads.training.continuing import Begin
 from rl_grads.training.places import Point
 from rl_grads.training.setup import Setup
+from rl_grads.typing import Document, Json
 
 # What describes where a run is written rather than the run.
 _OWN = ("resume", "run.id", "run.overwrite")
@@ -51,7 +52,7 @@ def start(setup: Setup, begin: Begin) -> Told:
 
 
 def end(
-    setup: Setup, document: Mapping[str, Any], status: str, reason: str | None = None
+    setup: Setup, document: Mapping[str, Json], status: str, reason: str | None = None
 ) -> None:
     """Write how a run has ended; a folder that is gone stays gone."""
     if setup.home.is_dir():
@@ -59,7 +60,7 @@ def end(
         _write(setup, {**document, **ended})
 
 
-def entries(setup: Setup, point: Point) -> dict[str, Any]:
+def entries(setup: Setup, point: Point) -> Document:
     """The flat document of a point's config, as it is recorded."""
     config = setup.members[point.members[0]].config
     own = {k: v for k, v in to_document(config).items() if k not in _OWN}
@@ -81,7 +82,7 @@ def _write_config(setup: Setup, point: Point, begin: Begin) -> None:
     folder.write_config(point.directory, before.first, seeds, before.choices, changes)
 
 
-def _run_document(setup: Setup, begin: Begin, now: Mapping[str, Any]) -> dict[str, Any]:
+def _run_document(setup: Setup, begin: Begin, now: Mapping[str, Json]) -> Document:
     document = {
         "format": folder.FORMAT,
         **now,
@@ -96,9 +97,7 @@ def _run_document(setup: Setup, begin: Begin, now: Mapping[str, Any]) -> dict[st
     return _continued(setup.home, document, begin)
 
 
-def _continued(
-    home: pathlib.Path, document: dict[str, Any], begin: Begin
-) -> dict[str, Any]:
+def _continued(home: pathlib.Path, document: Document, begin: Begin) -> Document:
     """The first start stays; what is different from then on is added to it."""
     path = home / folder.RUN
     if not path.exists():  # A folder of an earlier version.
@@ -122,7 +121,7 @@ def _objects(setup: Setup) -> dict[str, str]:
     }
 
 
-def _write(setup: Setup, document: Mapping[str, Any]) -> None:
+def _write(setup: Setup, document: Mapping[str, Json]) -> None:
     """`run.json` of the population, and of each point that has a folder of its own."""
     names = [_name(setup, point) for point in setup.group.points]
     write_json(setup.home / folder.RUN, {**document, "points": names})

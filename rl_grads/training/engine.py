@@ -15,7 +15,9 @@ from rl_grads.envs.environment import Environment
 from rl_grads.envs.make import make as make_environment
 from rl_grads.training import evaluation, loop
 from rl_grads.training.diagnostics import measuring
-from rl_grads.training.member import Parts, ring_size
+from rl_grads.training.member import MemberState, Parts, ring_size
+from rl_grads.training.schema import Config
+from rl_grads.typing import Function, PyTree
 
 _MEMBERS = PartitionSpec("members")
 _SHARED = PartitionSpec()
@@ -62,14 +64,14 @@ class Engine(NamedTuple):
     diagnose: Callable[..., Any]
 
 
-def parts(given: Given, config: Any) -> Parts:
+def parts(given: Given, config: Config) -> Parts:
     """What a program is made of, from a config whose numbers may be tracers."""
     environment = given.environment or make_environment(config.env)
     agent = given.agent or make_agent(config, environment)
     return Parts(agent, environment, ring_size(config, environment), config)
 
 
-def make_agent(config: Any, environment: Environment) -> Agent:
+def make_agent(config: Config, environment: Environment) -> Agent:
     """The agent that a config names, for an environment."""
     make = register.get("agent", schema_name(config.agent))
     return make(config, environment.num_actions)
@@ -79,22 +81,30 @@ def make_agent(config: Any, environment: Environment) -> Agent:
 def engine(given: Given, mesh: jax.sharding.Mesh) -> Engine:
     """The programs for given parts on a mesh, compiled once per config structure."""
 
-    def init(config: Any, key: jax.Array) -> Any:
+    def init(config: Config, key: jax.Array) -> PyTree:
         return loop.begin(parts(given, config), key)
 
-    def evaluate(config: Any, member: Any, time: jax.Array) -> Any:
+    def evaluate(config: Config, member: MemberState, time: jax.Array) -> PyTree:
         return evaluation.evaluate(parts(given, config), member, time, _TOGETHER)
 
-    def diagnose(config: Any, member: Any, time: jax.Array) -> Any:
+    def diagnose(config: Config, member: MemberState, time: jax.Array) -> PyTree:
         return measuring.diagnose(parts(given, config), member, time)
 
-    def warm_up(config: Any, member: Any, time: jax.Array, iterations: Any) -> Any:
+    def warm_up(
+        config: Config, member: MemberState, time: jax.Array, iterations: PyTree
+    ) -> PyTree:
         return loop.warm_up(parts(given, config), member, time, iterations), {}
 
-    def chunk(config: Any, member: Any, time: Any, iterations: Any, first: Any) -> Any:
+    def chunk(
+        config: Config,
+        member: MemberState,
+        time: PyTree,
+        iterations: PyTree,
+        first: PyTree,
+    ) -> PyTree:
         return loop.chunk(parts(given, config), member, time, iterations, first)
 
-    def apart(config: Any) -> bool:
+    def apart(config: Config) -> bool:
         first = jax.tree.map(_first, config)  # Host environments step together.
         return on_cpu and parts(given, first).environment.resamples
 
@@ -111,8 +121,8 @@ def engine(given: Given, mesh: jax.sharding.Mesh) -> Engine:
 
 
 def over_members(
-    mesh: jax.sharding.Mesh, fun: Callable[..., Any], axes: tuple[int | None, ...]
-) -> Callable[..., Any]:
+    mesh: jax.sharding.Mesh, fun: Function, axes: tuple[int | None, ...]
+) -> Function:
     """Vmap a function of one member over all, sharded; arguments with axis None are
     shared.
 
@@ -126,10 +136,10 @@ def over_members(
 
 def training_members(
     mesh: jax.sharding.Mesh,
-    apart: Callable[[Any], bool],
-    fun: Callable[..., Any],
+    apart: Callable[[PyTree], bool],
+    fun: Function,
     shared: int,
-) -> Callable[..., Any]:
+) -> Function:
     """As `over_members`, for what members do each for itself, as fast as they can.
 
     A member that has a device for itself is not vmapped at all. Of many on one core,
@@ -145,7 +155,7 @@ def training_members(
     axes = (0, 0, *[None] * shared)
     vmapped = jax.vmap(fun, axes)
 
-    def run(config: Any, members: Any, *rest: Any) -> Any:
+    def run(config: Config, members: MemberState, *rest: PyTree) -> PyTree:
         count = jax.tree.leaves(members)[0].shape[0]
         size = _part(count)
         if count == 1:
@@ -155,8 +165,10 @@ def training_members(
             return vmapped(config, members, *rest)
         return in_parts(config, members, rest, size)
 
-    def in_parts(config: Any, members: Any, rest: Any, size: int) -> Any:
-        def part(at: jax.Array, whole: Any) -> Any:
+    def in_parts(
+        config: Config, members: MemberState, rest: PyTree, size: int
+    ) -> PyTree:
+        def part(at: jax.Array, whole: PyTree) -> PyTree:
             def take(x: jax.Array) -> jax.Array:
                 return jax.lax.dynamic_slice_in_dim(x, at * size, size)
 
@@ -175,8 +187,8 @@ def training_members(
 
 
 def _sharded(
-    mesh: jax.sharding.Mesh, fun: Callable[..., Any], axes: tuple[int | None, ...]
-) -> Callable[..., Any]:
+    mesh: jax.sharding.Mesh, fun: Function, axes: tuple[int | None, ...]
+) -> Function:
     """A function of the members on one device, on all devices."""
     sharded = jax.shard_map(
         fun,
@@ -186,7 +198,7 @@ def _sharded(
         check_vma=False,
     )
 
-    def spread(*args: Any) -> Any:
+    def spread(*args: PyTree) -> PyTree:
         # Op by op a shard_map compiles every one of them by itself, for minutes.
         off = jax.config.jax_disable_jit  # pyright: ignore[reportAttributeAccessIssue]
         return (fun if off else sharded)(*args)

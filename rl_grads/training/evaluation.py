@@ -12,6 +12,8 @@ from rl_grads.envs.chain_answers import target_model
 from rl_grads.envs.environment import Environment
 from rl_grads.long import Long
 from rl_grads.training.member import MemberState, Parts
+from rl_grads.training.schema import Config
+from rl_grads.typing import Params
 
 # Folded into a member's key; no iteration has this number.
 _EVALUATION = 0xFFFFFFFF
@@ -74,9 +76,9 @@ def _greedy(
 def run_greedy(
     agent: Agent,
     environment: Environment,
-    params: Any,
+    params: Params,
     key: jax.Array,
-    config: Any,
+    config: Config,
     axis: str | None = None,
 ) -> _Rollout:
     """Play `evaluation.episodes` greedy episodes at once, each to its end.
@@ -147,13 +149,13 @@ def _exact(parts: Parts) -> _Exact:
     return _Exact(*(jnp.asarray(table, dtype) for table in tables))
 
 
-def _values(parts: Parts, params: Any) -> jax.Array:
+def _values(parts: Parts, params: Params) -> jax.Array:
     """The agent's value of every state `[S]`; that of a terminal one is zero."""
     estimate = jax.vmap(parts.agent.value, (None, 0))(params, _exact(parts).obs)
     return jnp.where(parts.environment.exact.terminal, 0.0, estimate)
 
 
-def value_error(parts: Parts, params: Any) -> jax.Array:
+def value_error(parts: Parts, params: Params) -> jax.Array:
     """RMSVE: root mean square error of the values over the on-policy distribution.
 
     Sutton & Barto 2018, eq. 9.1, against the exact values of the target policy at the
@@ -172,7 +174,7 @@ def _solve(matrix: jax.Array, right: jax.Array) -> jax.Array:
     return jnp.linalg.solve(matrix, right)
 
 
-def projected_error(parts: Parts, params: Any) -> jax.Array:
+def projected_error(parts: Parts, params: Params) -> jax.Array:
     """RMSPBE: root mean square of the projected Bellman error.
 
     Sutton & Barto 2018, section 11.7, over the on-policy distribution. The projection
@@ -194,7 +196,7 @@ def projected_error(parts: Parts, params: Any) -> jax.Array:
     return jnp.linalg.norm(jnp.where(inside, (root * bellman) @ basis, 0.0))
 
 
-def _jacobian(parts: Parts, params: Any) -> jax.Array:
+def _jacobian(parts: Parts, params: Params) -> jax.Array:
     """Derivatives of all values in all parameters, `[S, P]`."""
     flat, unravel = ravel_pytree(params)
 
@@ -205,6 +207,6 @@ def _jacobian(parts: Parts, params: Any) -> jax.Array:
     return (jax.jacrev if wide else jax.jacfwd)(values)(flat)
 
 
-def _jacobian_size(parts: Parts, params: Any) -> int:
+def _jacobian_size(parts: Parts, params: Params) -> int:
     parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
     return parameters * len(parts.environment.exact.terminal)

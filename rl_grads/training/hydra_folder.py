@@ -14,6 +14,7 @@ import yaml
 from rl_grads.config import SCHEMAS, ConfigError, Field, fields, schema_group
 from rl_grads.config.document import is_open
 from rl_grads.training.schema import Config
+from rl_grads.typing import Document, Json
 
 FOLDER = ".hydra"
 _LARGEST = 1 << 20  # Bytes of a file.
@@ -43,7 +44,7 @@ def check_overrides(directory: pathlib.Path) -> None:
 _TOP = (*(field.name for field in fields(Config)), "experiment", "optimizer")
 
 
-def read(directory: pathlib.Path) -> tuple[dict[str, Any], dict[str, str]]:
+def read(directory: pathlib.Path) -> tuple[dict[str, Json], dict[str, str]]:
     """The flat document of a run's config, and the file chosen for each group.
 
     Raises:
@@ -73,8 +74,8 @@ def _choices(directory: pathlib.Path) -> dict[str, str]:
 
 
 def _flat(
-    node: Mapping[str, Any], default: Any, prefix: str, choices: Mapping, where: str
-) -> Iterator[tuple[str, Any]]:
+    node: Mapping[str, Json], default: Json, prefix: str, choices: Mapping, where: str
+) -> Iterator[tuple[str, Json]]:
     """The entries of a section; what it has that no field declares comes as it is."""
     known = {field.name: field for field in fields(type(default))}
     for key, value in node.items():
@@ -98,7 +99,7 @@ def _full(field: Field, name: str) -> str:
 
 
 def _schema(
-    value: Any, field: Field, path: str, choices: Mapping[str, str], where: str
+    value: Json, field: Field, path: str, choices: Mapping[str, str], where: str
 ) -> str | None:
     """The schema whose keys a section has; the choice of its group decides a tie."""
     if value is None or value == "???":  # What OmegaConf writes for a missing group.
@@ -120,7 +121,7 @@ def _keys(cls: type) -> set[str]:
     return {field.name for field in fields(cls)}
 
 
-def _number(value: Any, field: Field | None) -> Any:
+def _number(value: Json, field: Field | None) -> Json:
     """YAML 1.1 reads 1e-05 as text where a dot is missing."""
     if field is None or not field.is_leaf or not isinstance(value, str):
         return value
@@ -130,7 +131,7 @@ def _number(value: Any, field: Field | None) -> Any:
         return value
 
 
-def _mapping(directory: pathlib.Path, name: str) -> dict[str, Any]:
+def _mapping(directory: pathlib.Path, name: str) -> Document:
     path = directory / FOLDER / name
     found = _load(path)
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
@@ -141,14 +142,14 @@ def _mapping(directory: pathlib.Path, name: str) -> dict[str, Any]:
 class _Plain(yaml.SafeLoader):
     """Plain YAML without references, so that a small file is a small value."""
 
-    def compose_node(self, parent: Any, index: Any) -> Any:
+    def compose_node(self, parent: Json, index: Json) -> Json:
         """Refuse an alias."""
         if self.check_event(yaml.events.AliasEvent):
             raise yaml.YAMLError("a reference to another value")
         return super().compose_node(parent, index)
 
 
-def _load(path: pathlib.Path) -> Any:
+def _load(path: pathlib.Path) -> Json:
     """Plain data of a YAML file.
 
     Raises:

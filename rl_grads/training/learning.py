@@ -1,7 +1,7 @@
 """ONE member learns from what it has stored, or from what has just happened."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
@@ -11,9 +11,11 @@ from rl_grads.replay.buffer import Experience
 from rl_grads.td.transition import Transition
 from rl_grads.training import meta_learning
 from rl_grads.training.member import MemberState, Metrics, Parts
+from rl_grads.training.schema import Config
+from rl_grads.typing import PyTree
 
 
-def transition(experience: Experience, config: Any) -> Transition:
+def transition(experience: Experience, config: Config) -> Transition:
     """What the loss sees: the discount is zero after a termination, and only there."""
     discount_t = config.agent.discount * (1 - experience.terminated)
     made = Transition(*experience[:6], discount_t=discount_t, rho=experience.rho)
@@ -71,7 +73,7 @@ def flat(new: Experience) -> Experience:
 
 def meta_learn(
     parts: Parts,
-    configure: Callable[[Any], Any],
+    configure: Callable[[PyTree], PyTree],
     member: MemberState,
     time: jax.Array,
     keys: jax.Array,

@@ -4,7 +4,6 @@ All functions here are about ONE member; `engine` vmaps and shards them. `time` 
 steps per environment. Members move in lockstep, so it is shared and never batched."""
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +24,7 @@ from rl_grads.training.member import (
     Parts,
     Stretch,
 )
+from rl_grads.typing import PyTree
 
 
 def init(parts: Parts, key: jax.Array) -> MemberState:
@@ -71,7 +71,7 @@ def _memory(parts: Parts, obs: jax.Array) -> memory.Memory | None:
     return memory.create(parts.size, obs, jnp.result_type(float), parts.config)
 
 
-def progress(training: Any, time: jax.Array) -> jax.Array:
+def progress(training: PyTree, time: jax.Array) -> jax.Array:
     """The part of all schedules that has passed, at most 1.
 
     Args:
@@ -107,7 +107,7 @@ def iterate(
     return _guard(learnt, member, metrics, env_steps, training), metrics, finished
 
 
-def _is_active(member: MemberState, training: Any) -> jax.Array:
+def _is_active(member: MemberState, training: PyTree) -> jax.Array:
     active = jnp.bool_(True)
     if training.nonfinite_guard:
         active &= member.diverged_at < 0
@@ -121,7 +121,7 @@ def _guard(
     old: MemberState,
     metrics: Metrics,
     env_steps: jax.Array,
-    training: Any,
+    training: PyTree,
 ) -> MemberState:
     """Note the first non-finite gradient; keep the agent of a member that stopped."""
     active, finite = _is_active(old, training), jnp.isfinite(metrics["gradient/norm"])
@@ -149,7 +149,7 @@ def chunk(
     The number of iterations is an input too, so one program serves every stretch.
     """
 
-    def step(_: Any, carry: tuple[jax.Array, MemberState]) -> Any:
+    def step(_: PyTree, carry: tuple[jax.Array, MemberState]) -> PyTree:
         time, member = carry
         assert member.stretch is not None
         count, sums = member.stretch
@@ -198,7 +198,7 @@ def warm_up(
 ) -> MemberState:
     """Fill the replay memory by acting without learning, at the initial epsilon."""
 
-    def step(_: Any, carry: tuple[jax.Array, MemberState]) -> Any:
+    def step(_: PyTree, carry: tuple[jax.Array, MemberState]) -> PyTree:
         time, member = carry
         keys = iteration_keys(member.key, time, parts.config.training)
         member, new, _ = collect(parts, member, keys)

@@ -4,11 +4,13 @@
 nan. A mean over no episodes is no fault.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from rl_grads.typing import PyTree
 
 
 class Maybe(NamedTuple):
@@ -44,7 +46,7 @@ def unless_nan(value: jax.Array) -> Maybe:
     return Maybe(jnp.where(undefined, 0, value), ~undefined)
 
 
-def on_host(metric: Any) -> np.ndarray:
+def on_host(metric: PyTree) -> np.ndarray:
     """The metric as an array of NumPy, nan where it is not there.
 
     Args:

@@ -9,6 +9,7 @@ from rl_grads.envs.environment import Environment
 from rl_grads.long import Long
 from rl_grads.meta import online
 from rl_grads.replay import buffer, memory
+from rl_grads.training.schema import Config
 
 Metrics = dict[str, jax.Array]
 
@@ -76,7 +77,7 @@ class Parts(NamedTuple):
     config: Any
 
 
-def ring_size(config: Any, environment: Environment) -> buffer.Size | None:
+def ring_size(config: Config, environment: Environment) -> buffer.Size | None:
     """Static sizes of the replay ring; None when learning online."""
     if config.replay is None:
         return None

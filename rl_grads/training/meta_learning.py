@@ -20,8 +20,11 @@ from rl_grads.meta.estimate import Task
 from rl_grads.meta.estimators import from_settings
 from rl_grads.meta.inner import Batch, Problem, problem
 from rl_grads.replay import memory
-from rl_grads.replay.buffer import Size
+from rl_grads.replay.buffer import Experience, Size
+from rl_grads.td.transition import Transition
 from rl_grads.training.meta_sampling import weigher
+from rl_grads.training.schema import Config
+from rl_grads.typing import PyTree, State
 
 Metrics = dict[str, jax.Array]
 
@@ -58,7 +61,7 @@ def make_problem(program: Training) -> Problem:
     if discount is not None:
         outer = configs.replace(given, {"agent.discount": discount})
 
-    def outer_loss(state: Any, data: Batch) -> jax.Array:
+    def outer_loss(state: State, data: Batch) -> jax.Array:
         bootstrap = state.params if state.target_params is None else state.target_params
         bootstrap = jax.lax.stop_gradient(bootstrap)
         seen = _with_action(program.agent, state, data.transitions, outer)
@@ -70,14 +73,16 @@ def make_problem(program: Training) -> Problem:
         program.agent.update, outer_loss, program.configure, program.transition, weigh
     )
 
-    def prepared(state: Any, data: Batch) -> jax.Array:
+    def prepared(state: State, data: Batch) -> jax.Array:
         seen = program.transition(data.transitions, outer)
         return made.loss(state, data._replace(transitions=seen))
 
     return made._replace(loss=prepared)
 
 
-def _with_action(agent: Agent, state: Any, batch: Any, config: Any) -> Any:
+def _with_action(
+    agent: Agent, state: State, batch: Transition, config: Config
+) -> Transition:
     """The batch with the agent's next action, for losses that are on-policy in it."""
     if agent.act is None:
         return batch
@@ -120,7 +125,7 @@ class Learnt(NamedTuple):
 
 def from_replay(
     program: Training,
-    agent: Any,
+    agent: PyTree,
     meta: online.MetaState,
     source: Replayed,
     keys: jax.Array,
@@ -156,7 +161,7 @@ def from_replay(
 
 
 def _draw(
-    config: Any, source: Replayed, keys: jax.Array
+    config: Config, source: Replayed, keys: jax.Array
 ) -> tuple[memory.Sample, Batch]:
     """Batches of the inner updates `[K, B, ...]`, and one for the outer loss."""
     further = from_settings(config.meta).further
@@ -172,7 +177,7 @@ def _draw(
 
 
 def _prioritise(
-    kept: memory.Memory, drawn: memory.Sample, reports: Any, config: Any
+    kept: memory.Memory, drawn: memory.Sample, reports: PyTree, config: Config
 ) -> memory.Memory:
     """Priorities from the signals of the K updates, one after the other."""
     count = reports.signals.td_error.shape[0]
@@ -196,7 +201,7 @@ class Previous(NamedTuple):
     experience: Any
 
 
-def first(agent: Any, experience: Any) -> Previous:
+def first(agent: PyTree, experience: Experience) -> Previous:
     """What stands for the last update before there was one: a batch of zeros."""
     return Previous(
         agent, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), experience)
@@ -204,7 +209,7 @@ def first(agent: Any, experience: Any) -> Previous:
 
 
 def from_stream(
-    program: Training, agent: Any, meta: online.MetaState, experience: Any
+    program: Training, agent: PyTree, meta: online.MetaState, experience: Experience
 ) -> Learnt:
     """The one update of an iteration, after an outer update for the one before.
 

@@ -1,7 +1,5 @@
 """Weights of inner updates that know of what is drawn: `meta.sampling`."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
@@ -9,6 +7,8 @@ from rl_grads.agents.agent import Agent
 from rl_grads.meta.behaviour import behaviour_matching
 from rl_grads.meta.inner import Batch, Weigh
 from rl_grads.replay.soft_weights import exponent_factor, relative, soft_weights
+from rl_grads.training.schema import Config, replay_of
+from rl_grads.typing import State
 
 
 def weigher(agent: Agent, forms: tuple[str, ...] | None) -> Weigh | None:
@@ -35,13 +35,13 @@ def weigher(agent: Agent, forms: tuple[str, ...] | None) -> Weigh | None:
         return None
     matching = behaviour_matching(agent) if "behaviour_matching" in forms else None
 
-    def weigh(state: Any, batch: Batch, config: Any) -> jax.Array | None:
+    def weigh(state: State, batch: Batch, config: Config) -> jax.Array | None:
         acted = matching and matching(state, batch.transitions, config)
         if batch.ratio is not None:
             ones = jnp.ones_like(batch.ratio)
             drawn = _drawn(batch.ratio, config) if "soft_weights" in forms else ones
             also = ones if acted is None else acted
-            return soft_weights(batch.ratio, config.replay.importance, drawn, also)
+            return soft_weights(batch.ratio, replay_of(config).importance, drawn, also)
         if acted is None or config.replay is None:
             return acted
         return relative(acted)
@@ -49,8 +49,8 @@ def weigher(agent: Agent, forms: tuple[str, ...] | None) -> Weigh | None:
     return weigh
 
 
-def _drawn(ratio: jax.Array, config: Any) -> jax.Array:
+def _drawn(ratio: jax.Array, config: Config) -> jax.Array:
     """Factors of the draw; the memory keeps powers of the scores, or of their ranks."""
-    exponent = config.replay.exponent
+    exponent = replay_of(config).exponent
     log_score = jnp.log(ratio) / jax.lax.stop_gradient(exponent)
     return exponent_factor(log_score, exponent)

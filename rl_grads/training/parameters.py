@@ -14,9 +14,10 @@ import numpy as np
 
 from rl_grads import atomic
 from rl_grads.config import ConfigError
+from rl_grads.typing import Params, PyTree
 
 
-def save(path: pathlib.Path, params: Any, average: Any = None) -> None:
+def save(path: pathlib.Path, params: Params, average: PyTree = None) -> None:
     """Write parameters, whole or not at all.
 
     Args:
@@ -40,7 +41,7 @@ def save(path: pathlib.Path, params: Any, average: Any = None) -> None:
     atomic.write_bytes(path, content.getvalue())
 
 
-def _named(prefix: str, tree: Any) -> dict[str, np.ndarray]:
+def _named(prefix: str, tree: PyTree) -> dict[str, np.ndarray]:
     paths, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {
         f"{prefix}/{jax.tree_util.keystr(place, simple=True, separator='.')}": _plain(
@@ -50,7 +51,7 @@ def _named(prefix: str, tree: Any) -> dict[str, np.ndarray]:
     }
 
 
-def _plain(leaf: Any) -> np.ndarray:
+def _plain(leaf: PyTree) -> np.ndarray:
     """An array; a type that NumPy's format has no name for (bfloat16) as float32."""
     array = np.array(leaf)
     return array.astype(np.float32) if array.dtype.kind == "V" else array

@@ -8,13 +8,14 @@ configs differ, numbered folders below it are the points, as in a sweep.
 import json
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rl_grads.config.document import to_document
 from rl_grads.tracking import folder
 from rl_grads.tracking.files import Row, read_rows
 from rl_grads.training.population import Member, program_part, split
 from rl_grads.training.schema import Config
+from rl_grads.typing import Json
 
 
 class Point(NamedTuple):
@@ -52,7 +53,7 @@ def _key(config: Config) -> str:
     return json.dumps(to_document(program_part(config)), sort_keys=True)
 
 
-def differing(members: Sequence[Member]) -> dict[str, list[Any]]:
+def differing(members: Sequence[Member]) -> dict[str, list[Json]]:
     """Every key in which the members' configs differ, with the value of each member.
 
     Lists and mappings are given as text, and None where a config has no such key.
@@ -70,7 +71,7 @@ def differing(members: Sequence[Member]) -> dict[str, list[Any]]:
     return {key: v for key, v in found.items() if any(x != v[0] for x in v)}
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Json) -> Json:
     return json.dumps(value) if isinstance(value, list | dict) else value
 
 

@@ -22,6 +22,7 @@ from rl_grads.training.schema import (
     Config,
     RunSection,
 )
+from rl_grads.typing import PyTree
 
 
 class Member(NamedTuple):
@@ -34,7 +35,7 @@ class Member(NamedTuple):
 def population(
     config: Config,
     seeds: Iterable[int] | None = None,
-    sweep: Mapping[str, Sequence[Any]] | None = None,
+    sweep: Mapping[str, Sequence[PyTree]] | None = None,
 ) -> tuple[Member, ...]:
     """Every combination of the swept values, with every seed.
 
@@ -109,7 +110,7 @@ def program_part(config: Config) -> Config:
     )
 
 
-def population_key(config: Config) -> Any:
+def population_key(config: Config) -> PyTree:
     """What two configs must share to train in one program: the tree's structure."""
     configs.as_pytree()
     return jax.tree.structure(program_part(config))

@@ -15,9 +15,10 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rl_grads.training import devices
+from rl_grads.typing import Document, Json
 
 _LIBRARIES = (
     "rl_grads",
@@ -60,7 +61,7 @@ def of_this_process() -> Origin:
     return Origin(command=tuple(sys.argv))
 
 
-def describe(origin: Origin) -> dict[str, Any]:
+def describe(origin: Origin) -> Document:
     """The document of a run that begins now, in plain values."""
     return {
         "command": list(origin.command),
@@ -77,7 +78,7 @@ def describe(origin: Origin) -> dict[str, Any]:
     }
 
 
-def public(document: Mapping[str, Any]) -> dict[str, Any]:
+def public(document: Mapping[str, Json]) -> Document:
     """What the mirrors are told: all but uncommitted changes."""
     found = document.get("source")
     trees = found.items() if isinstance(found, dict) else ()
@@ -106,7 +107,7 @@ def _versions() -> Iterator[tuple[str, str]]:
 # ----------------------------------------------------------------------------- source
 
 
-def _sources(plugins: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _sources(plugins: Sequence[str]) -> dict[str, dict[str, Json]]:
     """Commit and changes of this package, and file and checksum of each plugin."""
     found = {"rl_grads": _tree(pathlib.Path(__file__).parents[1] / "__init__.py")}
     for name in plugins:
@@ -129,7 +130,7 @@ def _file(path: pathlib.Path) -> dict[str, str]:
     }
 
 
-def _tree(file: pathlib.Path) -> dict[str, Any]:
+def _tree(file: pathlib.Path) -> Document:
     """The commit of the Git tree that a file belongs to, and what it lacks.
 
     Nothing where Git does not know the file, as in an installed package.

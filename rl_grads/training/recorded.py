@@ -17,6 +17,7 @@ from rl_grads.training import hydra_folder
 from rl_grads.training.places import Point
 from rl_grads.training.population import Member
 from rl_grads.training.schema import Config
+from rl_grads.typing import Json
 
 _UNRESOLVED = "${"
 
@@ -181,7 +182,7 @@ def _earlier(directory: pathlib.Path) -> History | None:
     return History(path, entries, entries, (), seeds, choices)
 
 
-def _range(first: Any, count: Any, path: pathlib.Path) -> tuple[int, ...]:
+def _range(first: Json, count: Json, path: pathlib.Path) -> tuple[int, ...]:
     """Seeds from a first one on, if these are sizes that a run can have."""
     if type(first) is not int or type(count) is not int or not 0 < count <= 2**20:
         raise ConfigError(f"{path}: seeds={count}: expected an integer in [1, 2^20]")
@@ -198,7 +199,7 @@ def length(directory: pathlib.Path) -> int | None:
     return known[0] if known else None
 
 
-def asks(value: Any) -> bool:
+def asks(value: Json) -> bool:
     """Whether a value holds an interpolation, which nothing here resolves."""
     if isinstance(value, Mapping):
         return any(map(asks, value.values()))
@@ -207,7 +208,7 @@ def asks(value: Any) -> bool:
     return isinstance(value, str) and _UNRESOLVED in value
 
 
-def _seeds(value: Any, path: pathlib.Path) -> tuple[int, ...]:
+def _seeds(value: Json, path: pathlib.Path) -> tuple[int, ...]:
     fits = isinstance(value, list) and all(type(seed) is int for seed in value)
     if not fits or not value or not all(0 <= seed < 2**32 for seed in value):
         expected = "expected a list of integers in [0, 2^32)"
@@ -215,7 +216,7 @@ def _seeds(value: Any, path: pathlib.Path) -> tuple[int, ...]:
     return tuple(value)
 
 
-def _texts(value: Any, where: str) -> dict[str, str]:
+def _texts(value: Json, where: str) -> dict[str, str]:
     fits = isinstance(value, dict) and all(isinstance(v, str) for v in value.values())
     if not fits:
         raise ConfigError(f"{where}: expected texts by name")

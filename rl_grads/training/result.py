@@ -8,6 +8,7 @@ import numpy as np
 from rl_grads.analysis.statistics import summarise
 from rl_grads.training.places import differing, points_of
 from rl_grads.training.population import Member
+from rl_grads.typing import Document, Json
 
 
 class Timing(NamedTuple):
@@ -74,7 +75,7 @@ class Result(NamedTuple):
         """The last measured value of every metric, `[members]`."""
         return {name: _last(values) for name, values in self.metrics.items()}
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Document:
         """Final metrics with their statistics over members, and how the run went.
 
         Raises:
@@ -114,7 +115,7 @@ class Result(NamedTuple):
             "truncates episodes sooner than its time_limit says (1 is always right)"
         ]
 
-    def frame(self) -> Any:
+    def frame(self) -> Json:
         """All rows as a pandas DataFrame: `step, member, seed`, then the metrics.
 
         Where configs differ, every key in which they do is a column before the metrics.
@@ -163,7 +164,7 @@ def join(results: list[Result], order: list[int]) -> Result:
     )
 
 
-def _ordered(values: list[Any], place: np.ndarray) -> tuple[Any, ...]:
+def _ordered(values: list[Json], place: np.ndarray) -> tuple[Json, ...]:
     return tuple(values[i] for i in place)
 
 

@@ -22,6 +22,7 @@ from rl_grads.training.engine import Engine, Given, engine
 from rl_grads.training.population import Member, stack
 from rl_grads.training.result import Result, Timing
 from rl_grads.training.schema import Config
+from rl_grads.typing import PyTree, State
 
 
 class Snapshot(NamedTuple):
@@ -140,7 +141,7 @@ def train_from(
     return Ended(snapshot, tuple(rows), timing, halted)
 
 
-def fresh(plan: Plan, iteration: int = 0) -> Any:
+def fresh(plan: Plan, iteration: int = 0) -> PyTree:
     """Members before their first step; `iteration` folds into the keys where not 0."""
     seeds: Any = np.array([m.seed for m in plan.members], np.uint32)
     keys = jax.vmap(prng.key)(seeds)
@@ -170,7 +171,7 @@ def metric_names(plan: Plan) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def restored(iteration: int, members: Any) -> Snapshot:
+def restored(iteration: int, members: State) -> Snapshot:
     """A snapshot of saved members, which know how far their stretch has come."""
     since = int(np.asarray(members.stretch.iterations)[0])
     return Snapshot(iteration, members, iteration - since)
@@ -214,13 +215,13 @@ def _is_due(interval: int | None, begin: int, end: int) -> bool:
     return interval is not None and end // interval > begin // interval
 
 
-def without_padding(plan: Plan, members: Any) -> Any:
+def without_padding(plan: Plan, members: State) -> PyTree:
     """The states of the real members, on the host's side of a checkpoint."""
     count = len(plan.members)
     return jax.tree.map(lambda leaf: leaf[:count], members)
 
 
-def state(plan: Plan, snapshot: Snapshot) -> Any:
+def state(plan: Plan, snapshot: Snapshot) -> PyTree:
     """What is saved of a snapshot: behind a row the stretch is empty (`restored`)."""
     members = without_padding(plan, snapshot.members)
     if snapshot.logged < snapshot.iteration:
@@ -292,7 +293,7 @@ def _size(pace: Pace | None, whole: int) -> int:
 
 def _piece(
     plan: Plan, snapshot: Snapshot, iterations: int, pace: Pace | None = None
-) -> tuple[Snapshot, dict[str, Any]]:
+) -> tuple[Snapshot, dict[str, PyTree]]:
     """Some iterations, and the mean metrics of the stretch so far."""
     began, time_ = time.perf_counter(), plan.config.training.num_steps
     first = snapshot.iteration == snapshot.logged
@@ -316,13 +317,13 @@ def forward(
     return snapshot, _on_host(plan, metrics)
 
 
-def _on_host(plan: Plan, metrics: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def _on_host(plan: Plan, metrics: Mapping[str, PyTree]) -> dict[str, np.ndarray]:
     """The metrics of the real members, `[members]`."""
     count = len(plan.members)
     return {name: maybe.on_host(value)[:count] for name, value in metrics.items()}
 
 
-def _row(plan: Plan, snapshot: Snapshot, stop: Stop, metrics: dict[str, Any]) -> Row:
+def _row(plan: Plan, snapshot: Snapshot, stop: Stop, metrics: dict[str, PyTree]) -> Row:
     """What a stop logs: its stretch, and what is measured there."""
     members, end = snapshot.members, stop.iteration * plan.config.training.num_steps
     if stop.evaluate or _all_done(plan.config, metrics):
@@ -333,7 +334,7 @@ def _row(plan: Plan, snapshot: Snapshot, stop: Stop, metrics: dict[str, Any]) ->
     return Row(step, _on_host(plan, metrics))
 
 
-def _all_done(config: Config, metrics: Mapping[str, Any]) -> bool:
+def _all_done(config: Config, metrics: Mapping[str, PyTree]) -> bool:
     """Whether every member has had its episodes, where training counts them."""
     wanted = config.training.total_episodes
     if wanted is None:
@@ -362,6 +363,6 @@ def result(plan: Plan, ended: Ended) -> Result:
     )
 
 
-def _take(tree: Any, index: int) -> Any:
+def _take(tree: PyTree, index: int) -> PyTree:
     """One member's part of a stacked tree."""
     return jax.tree.map(lambda leaf: leaf[index], tree)

@@ -126,3 +126,9 @@ class Config:
     tracking: Tracking = group(Tracking, "what is logged and where")
     run: RunSection = group(RunSection, "where files go")
     own: Any = group(numbers, "numbers of registered components, by name")
+
+
+def replay_of(config: Config) -> Replay:
+    """The replay section of a config that is known to have one."""
+    assert config.replay is not None, "replay=null has no memory"
+    return config.replay

@@ -22,7 +22,9 @@ from rl_grads.training import continuing, documents, parameters, provenance, run
 from rl_grads.training.checkpoint import Checkpoints, Due, Saved
 from rl_grads.training.places import Point
 from rl_grads.training.result import Result
+from rl_grads.training.schema import Config
 from rl_grads.training.setup import Setup
+from rl_grads.typing import Document, Json
 
 
 class _Asked(NamedTuple):
@@ -161,7 +163,7 @@ def _progress(plan: run.Plan) -> Progress:
     return Progress(total, "steps", seeds, enabled)
 
 
-def _describe(setup: Setup, point: Point, how: Mapping[str, Any]) -> Run:
+def _describe(setup: Setup, point: Point, how: Mapping[str, Json]) -> Run:
     """What the trackers of a point are told."""
     own = [setup.members[k] for k in point.members]
     configs = tuple(_shown(m.config, setup.origin.unresolved) for m in own)
@@ -185,7 +187,7 @@ def _describe(setup: Setup, point: Point, how: Mapping[str, Any]) -> Run:
     )
 
 
-def _shown(config: Any, unresolved: Mapping[str, str]) -> dict[str, Any]:
+def _shown(config: Config, unresolved: Mapping[str, str]) -> Document:
     """A config as nested values; what came from the environment as it was asked."""
     values = dataclasses.asdict(config)
     for path, text in unresolved.items():

@@ -12,9 +12,11 @@ import os
 import pathlib
 import zipfile
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+
+from rl_grads.typing import Document, Json
 
 _FORMAT = 1
 _STATE, _MANIFEST = "state.npz", "manifest.json"
@@ -42,7 +44,7 @@ class Manifest(NamedTuple):
     arrays: dict[str, str]
 
 
-def write(place: pathlib.Path, manifest: Manifest, leaves: Mapping[str, Any]) -> None:
+def write(place: pathlib.Path, manifest: Manifest, leaves: Mapping[str, Json]) -> None:
     """Write a checkpoint into a folder, and have it on the disk.
 
     Args:
@@ -79,7 +81,7 @@ def read_manifest(place: pathlib.Path) -> Manifest:
 
 
 def read_arrays(
-    place: pathlib.Path, shapes: Mapping[str, Any]
+    place: pathlib.Path, shapes: Mapping[str, Json]
 ) -> dict[str, np.ndarray]:
     """The arrays of a checkpoint by their names.
 
@@ -104,9 +106,7 @@ def is_whole(place: pathlib.Path, manifest: Manifest) -> bool:
     return same
 
 
-def _write_state(
-    path: pathlib.Path, leaves: Mapping[str, np.ndarray]
-) -> dict[str, Any]:
+def _write_state(path: pathlib.Path, leaves: Mapping[str, np.ndarray]) -> Document:
     """Write all arrays; size and checksum of the file."""
     with zipfile.ZipFile(path, "w", compresslevel=1) as archive:
         for number, leaf in enumerate(leaves.values()):
@@ -130,18 +130,18 @@ def _plain(leaf: np.ndarray) -> np.ndarray:
     return leaf.view(f"u{leaf.itemsize}") if leaf.dtype.kind == "V" else leaf
 
 
-def _measure(path: pathlib.Path) -> dict[str, Any]:
+def _measure(path: pathlib.Path) -> Document:
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         return {"size": file.tell(), "sha256": digest}
 
 
-def _checksum(document: Mapping[str, Any]) -> str:
+def _checksum(document: Mapping[str, Json]) -> str:
     text = json.dumps(document, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _read_document(place: pathlib.Path) -> dict[str, Any]:
+def _read_document(place: pathlib.Path) -> Document:
     """The document about a checkpoint.
 
     Raises:
@@ -171,7 +171,7 @@ def _is_orbax(place: pathlib.Path) -> bool:
     return (place / "_CHECKPOINT_METADATA").exists()
 
 
-def _has_all(document: Mapping[str, Any]) -> bool:
+def _has_all(document: Mapping[str, Json]) -> bool:
     """Whether all is there, of its kind: a checksum can be made by anybody."""
     kinds = {"iteration": int, "offset": int, "seeds": list, "arrays": dict}
     if not all(type(document.get(name)) is kind for name, kind in kinds.items()):
@@ -187,7 +187,7 @@ def _has_all(document: Mapping[str, Any]) -> bool:
     )
 
 
-def _check_file(path: pathlib.Path, expected: Mapping[str, Any]) -> None:
+def _check_file(path: pathlib.Path, expected: Mapping[str, Json]) -> None:
     try:
         found = _measure(path)
     except OSError as error:
@@ -199,7 +199,9 @@ def _check_file(path: pathlib.Path, expected: Mapping[str, Any]) -> None:
         raise Damaged(f"{path.name} has changed on the disk")
 
 
-def _read_state(path: pathlib.Path, shapes: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def _read_state(
+    path: pathlib.Path, shapes: Mapping[str, Json]
+) -> dict[str, np.ndarray]:
     """All arrays by their names; they are plain, and nothing is unpickled."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -211,7 +213,7 @@ def _read_state(path: pathlib.Path, shapes: Mapping[str, Any]) -> dict[str, np.n
         raise Damaged(f"{path.name} is damaged ({str(error)[:60]})") from None
 
 
-def _read_array(archive: zipfile.ZipFile, number: int, shape: Any) -> np.ndarray:
+def _read_array(archive: zipfile.ZipFile, number: int, shape: Json) -> np.ndarray:
     """An array, if it is the one that was expected; a larger one is not unpacked."""
     entry = archive.getinfo(f"{number}.npy")
     size = math.prod(shape.shape) * shape.dtype.itemsize
@@ -234,6 +236,6 @@ def sync(path: pathlib.Path) -> None:
         os.close(descriptor)
 
 
-def describe(leaf: Any) -> str:
+def describe(leaf: Json) -> str:
     """Type and shape, as `float32[10, 4]`."""
     return f"{leaf.dtype}{list(leaf.shape)}"

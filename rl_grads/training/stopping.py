@@ -4,7 +4,8 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+
+from rl_grads.typing import PyTree
 
 
 @contextlib.contextmanager
@@ -23,7 +24,7 @@ def on_interrupt() -> Iterator[Callable[[], bool]]:
         yield asked.is_set
         return
 
-    def note(signum: int, frame: Any) -> None:
+    def note(signum: int, frame: PyTree) -> None:
         if asked.is_set():
             raise KeyboardInterrupt
         asked.set()

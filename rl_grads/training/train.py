@@ -26,6 +26,7 @@ from rl_grads.training.result import Result, join
 from rl_grads.training.run import Callback
 from rl_grads.training.schema import Config
 from rl_grads.training.setup import Setup
+from rl_grads.typing import PyTree
 
 
 def train(
@@ -161,7 +162,7 @@ def _train_group(setup: Setup, halted: Callable[[], bool]) -> Result:
         return run.result(plan, run.train_from(plan, run.start(plan), hooks))
 
 
-def _changed(members: Sequence[Member], changes: Mapping[str, Any]) -> list[Member]:
+def _changed(members: Sequence[Member], changes: Mapping[str, PyTree]) -> list[Member]:
     """The members with changed configs; what shared a config still does."""
     made = {
         key: configs.canonical(configs.replace(config, changes))

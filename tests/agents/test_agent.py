@@ -7,7 +7,7 @@ import pytest
 
 from rl_grads import agents
 from rl_grads.agents.agent import evaluated
-from rl_grads.agents.networks import Network
+from rl_grads.agents.networks import NetworkRecord as Network
 from rl_grads.agents.schema import Prediction, Target
 from rl_grads.config import replace
 from rl_grads.gradients.estimators import Estimator, mean_gradient

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from rl_grads import agents
-from rl_grads.agents.networks import Network
+from rl_grads.agents.networks import NetworkRecord as Network
 from rl_grads.agents.pages.q_learning import from_config
 from rl_grads.agents.schema import BehaviourPolicy, Linear, QLearning, Target
 from rl_grads.gradients.schema import SGD

@@ -8,7 +8,7 @@ from jax.flatten_util import ravel_pytree
 
 from rl_grads import agents, config, register
 from rl_grads.agents import networks, td_gradients
-from rl_grads.agents.networks import Network
+from rl_grads.agents.networks import NetworkRecord as Network
 from rl_grads.agents.schema import (
     MLP,
     Prediction,

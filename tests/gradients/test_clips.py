@@ -9,7 +9,7 @@ import pytest
 from rl_grads import register
 from rl_grads.agents import networks
 from rl_grads.agents.agent import clipped_loss
-from rl_grads.agents.networks import Network
+from rl_grads.agents.networks import NetworkRecord as Network
 from rl_grads.agents.schema import MLP, Convolution, Linear, QLearning
 from rl_grads.config import ConfigError, canonical, replace
 from rl_grads.gradients.clips import check_site, clipped_network

@@ -19,7 +19,7 @@ from rl_grads.training.schema import Config
 
 KEY = jax.random.key(0)
 KINDS = ("fraction", "norm_before", "norm_after", "angle")
-LINEAR = networks.Network(lambda key, obs: None, lambda params, obs: params @ obs)
+LINEAR = networks.NetworkRecord(lambda key, obs: None, lambda params, obs: params @ obs)
 
 
 def numbers(found, kind):

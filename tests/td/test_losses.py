@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rl_grads.agents.networks import Network
+from rl_grads.agents.networks import NetworkRecord as Network
 from rl_grads.agents.schema import BehaviourPolicy, Prediction, QLearning
 from rl_grads.td import losses
 from rl_grads.td.transition import Signals, Transition

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import rl_grads as rg
-from rl_grads.agents.networks import Network
+from rl_grads.agents.networks import NetworkRecord as Network
 from rl_grads.agents.schema import BehaviourPolicy, Linear, Prediction, QLearning
 from rl_grads.config import ConfigError
 from rl_grads.gradients.schema import SGD, Adam

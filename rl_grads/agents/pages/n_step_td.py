@@ -1,7 +1,7 @@
 """n-step TD: value prediction from returns of n steps, online."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,8 @@ from rl_grads.gradients.estimators import Estimator, mean_gradient
 from rl_grads.register import declares
 from rl_grads.td import losses, traces
 from rl_grads.td.transition import Transition
+from rl_grads.training.schema import Config
+from rl_grads.typing import Network
 
 
 class Window(NamedTuple):
@@ -38,8 +40,8 @@ class Window(NamedTuple):
 
 
 def n_step_td(
-    network: Any,
-    loss: Callable[[Any], losses.Loss] = losses.td,
+    network: Network,
+    loss: Callable[[Network], losses.Loss] = losses.td,
     estimator: Estimator | None = None,
 ) -> Agent:
     """An agent that predicts values from n-step returns (Sutton & Barto 2018, 7.1).
@@ -71,14 +73,14 @@ def n_step_td(
     td_loss = clipped_loss(loss, network)
     update_once = gradient_step(td_loss, estimator)
 
-    def init(key: jax.Array, obs: jax.Array, config: Any) -> AgentState:
+    def init(key: jax.Array, obs: jax.Array, config: Config) -> AgentState:
         state = init_state(key, obs, config, network, estimator)
         empty = _empty(obs, config.agent.n_step)
         envs = jnp.arange(config.training.num_envs)
         return state._replace(trace=jax.vmap(lambda _: empty)(envs))
 
     def update(
-        state: AgentState, batch: Transition, weights: jax.Array | None, config: Any
+        state: AgentState, batch: Transition, weights: jax.Array | None, config: Config
     ) -> tuple[AgentState, Update]:
         steps = in_order(batch, weights, config.training.num_envs)
         state, (signals, measured) = jax.lax.scan(
@@ -103,7 +105,7 @@ _UpdateOnce = Callable[..., tuple[AgentState, Update]]
 
 
 def _step(
-    update_once: _UpdateOnce, state: AgentState, now: Transition, config: Any
+    update_once: _UpdateOnce, state: AgentState, now: Transition, config: Config
 ) -> tuple[AgentState, Update]:
     """All updates of one time step, `[E, ...]`; its metrics are their sum."""
     window = jax.vmap(_append)(state.trace, now)
@@ -124,7 +126,7 @@ def _complete(
     update_once: _UpdateOnce,
     state: AgentState,
     slot: tuple[Transition, jax.Array],
-    config: Any,
+    config: Config,
 ) -> tuple[AgentState, Update]:
     """One update from a slot `[E, ...]`, where any environment's is complete."""
     returns, ready = slot
@@ -186,7 +188,7 @@ def _remove(window: Window, ended: jax.Array) -> Window:
 
 
 @declares(LEARNS_IN_ORDER)
-def from_config(config: Any, num_actions: int) -> Agent:
+def from_config(config: Config, num_actions: int) -> Agent:
     """The agent with the network and the loss that a config names."""
     loss = register.get("loss", config.agent.loss)
     network = networks.make(config, 1)

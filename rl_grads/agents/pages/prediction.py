@@ -1,7 +1,6 @@
 """Value prediction: learns the value of the policy that the environment comes with."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 
@@ -12,11 +11,13 @@ from rl_grads.gradients.estimators import Estimator
 from rl_grads.register import STATE_VALUE, Declaration, declares
 from rl_grads.td import losses
 from rl_grads.td.transition import Transition
+from rl_grads.training.schema import Config
+from rl_grads.typing import Network
 
 
 def prediction(
-    network: Any,
-    loss: Callable[[Any], losses.Loss] = losses.td,
+    network: Network,
+    loss: Callable[[Network], losses.Loss] = losses.td,
     estimator: Estimator | None = None,
     td_gradient: str = "semi",
 ) -> Agent:
@@ -47,7 +48,7 @@ def prediction(
     learner = td_gradients.learner(wanted, network, td_loss, estimator)
 
     def update(
-        state: AgentState, batch: Transition, weights: jax.Array | None, config: Any
+        state: AgentState, batch: Transition, weights: jax.Array | None, config: Config
     ) -> tuple[AgentState, Update]:
         new, report = learner.update(state, batch, weights, config)
         if not config.diagnostics.semi_full_cosine:
@@ -69,7 +70,7 @@ def prediction(
 
 
 @declares(Declaration(outputs=STATE_VALUE))
-def from_config(config: Any, num_actions: int) -> Agent:
+def from_config(config: Config, num_actions: int) -> Agent:
     """The agent with the network, the loss and the TD gradient that a config names."""
     network = networks.make(config, 1)
     return prediction(

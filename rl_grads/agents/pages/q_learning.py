@@ -4,7 +4,6 @@ The four differ in their loss alone (`rl_grads.td.losses`).
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +15,13 @@ from rl_grads.gradients.estimators import Estimator
 from rl_grads.register import ACTION_VALUES, Declaration, declares
 from rl_grads.td import losses, policies
 from rl_grads.td.transition import Transition
+from rl_grads.training.schema import Config
+from rl_grads.typing import Network, Params
 
 
 def q_learning(
-    network: Any,
-    loss: Callable[[Any], losses.Loss] = losses.q_learning,
+    network: Network,
+    loss: Callable[[Network], losses.Loss] = losses.q_learning,
     estimator: Estimator | None = None,
     td_gradient: str = "semi",
 ) -> Agent:
@@ -48,33 +49,33 @@ def q_learning(
     learner = td_gradients.learner(wanted, network, td_loss, estimator)
 
     def act(
-        state: AgentState, key: jax.Array, obs: jax.Array, config: Any
+        state: AgentState, key: jax.Array, obs: jax.Array, config: Config
     ) -> jax.Array:
         q = network.apply(state.params, obs)
         return policies.sample(key, q, config.agent.behaviour_policy)
 
-    def policy(params: Any, obs: jax.Array, config: Any) -> jax.Array:
+    def policy(params: Params, obs: jax.Array, config: Config) -> jax.Array:
         q = network.apply(params, obs)
         return policies.probabilities(q, config.agent.behaviour_policy)
 
     def draw_next(
-        state: AgentState, key: jax.Array, batch: Transition, config: Any
+        state: AgentState, key: jax.Array, batch: Transition, config: Config
     ) -> jax.Array:
         keys = jax.random.split(key, batch.r_t.shape[0])
         return jax.vmap(act, (None, 0, 0, None))(state, keys, batch.s_t, config)
 
-    def prepare(state: AgentState, batch: Transition, config: Any) -> Transition:
+    def prepare(state: AgentState, batch: Transition, config: Config) -> Transition:
         # The compiler drops this draw where the loss does not read it.
         key = jax.random.fold_in(state.key, ~state.updates)
         return batch._replace(a_t=draw_next(state, key, batch, config))
 
     def update(
-        state: AgentState, batch: Transition, weights: jax.Array | None, config: Any
+        state: AgentState, batch: Transition, weights: jax.Array | None, config: Config
     ) -> tuple[AgentState, Update]:
         batch = prepare(state, batch, config)
         return learner.update(state, batch, weights, config)
 
-    def greedy(params: Any, obs: jax.Array) -> jax.Array:
+    def greedy(params: Params, obs: jax.Array) -> jax.Array:
         return jnp.argmax(network.apply(params, obs)).astype(jnp.int32)
 
     return Agent(
@@ -91,7 +92,7 @@ def q_learning(
 
 
 @declares(Declaration(outputs=ACTION_VALUES))
-def from_config(config: Any, num_actions: int) -> Agent:
+def from_config(config: Config, num_actions: int) -> Agent:
     """The agent with the network, the loss and the TD gradient that a config names."""
     network = networks.make(config, num_actions)
     return q_learning(

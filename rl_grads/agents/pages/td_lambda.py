@@ -1,7 +1,5 @@
 """TD(lambda): value prediction with eligibility traces, online."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -22,9 +20,11 @@ from rl_grads.gradients.estimators import mean_gradient
 from rl_grads.register import Need, declares
 from rl_grads.td import losses, traces
 from rl_grads.td.transition import Signals, Transition
+from rl_grads.training.schema import Config
+from rl_grads.typing import Network, Params
 
 
-def td_lambda(network: Any) -> Agent:
+def td_lambda(network: Network) -> Agent:
     """An agent that predicts values by TD(lambda), see `rl_grads.td.traces`.
 
     It learns from transitions in order: a batch `[B, ...]` holds `B / E` time steps of
@@ -44,10 +44,10 @@ def td_lambda(network: Any) -> Agent:
         >>> agent = td_lambda(network=nn.Dense(1, use_bias=False))
     """
 
-    def value(params: Any, obs: jax.Array) -> jax.Array:
+    def value(params: Params, obs: jax.Array) -> jax.Array:
         return network.apply(params, obs)[0]
 
-    def init(key: jax.Array, obs: jax.Array, config: Any) -> AgentState:
+    def init(key: jax.Array, obs: jax.Array, config: Config) -> AgentState:
         state = init_state(key, obs, config, network, mean_gradient())
         envs = jnp.arange(config.training.num_envs)
         return state._replace(
@@ -55,7 +55,7 @@ def td_lambda(network: Any) -> Agent:
         )
 
     def update(
-        state: AgentState, batch: Transition, weights: jax.Array | None, config: Any
+        state: AgentState, batch: Transition, weights: jax.Array | None, config: Config
     ) -> tuple[AgentState, Update]:
         def step(state: AgentState, now: Transition) -> tuple[AgentState, Update]:
             found = _directions(value, state, now, config)
@@ -82,7 +82,7 @@ def td_lambda(network: Any) -> Agent:
 
 
 def _directions(
-    value: traces.Value, state: AgentState, now: Transition, config: Any
+    value: traces.Value, state: AgentState, now: Transition, config: Config
 ) -> traces.Direction:
     """The directions of all environments at one time step, `[E, ...]`."""
     target, own = state.target_params, config.agent
@@ -108,6 +108,6 @@ _NEEDS = (
 
 
 @declares(LEARNS_IN_ORDER._replace(needs=LEARNS_IN_ORDER.needs + _NEEDS))
-def from_config(config: Any, num_actions: int) -> Agent:
+def from_config(config: Config, num_actions: int) -> Agent:
     """The agent with the network that a config names."""
     return td_lambda(network=networks.make(config, 1))

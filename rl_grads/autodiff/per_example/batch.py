@@ -13,6 +13,7 @@ from rl_grads.autodiff.per_example.factors import Factors
 from rl_grads.autodiff.per_example.inputs import Inputs, vary
 from rl_grads.autodiff.per_example.plan import Flow
 from rl_grads.autodiff.per_example.sites import Site
+from rl_grads.typing import PyTree
 
 Leaf = jax.Array | list[Factors] | None  # Whole [B, ...], as factors, or zero.
 # Patches are made for blocks of examples, with factors of at most this many numbers and
@@ -78,7 +79,9 @@ def differentiate(inputs: Inputs, whole: bool = False) -> Gradients:
     steps = ways.flow.plan
     values = dict(enumerate(inputs.values))
 
-    def single(taps: Any, own: list[Any], rest: dict[int, Any]) -> tuple[Any, Any]:
+    def single(
+        taps: PyTree, own: list[PyTree], rest: dict[int, PyTree]
+    ) -> tuple[PyTree, PyTree]:
         values = rest | dict(zip(direct, own, strict=True))
         ordered = [values[i] for i in range(len(values))]
         outs, records = interpreter.evaluate(inputs.jaxpr, ordered, steps, taps)
@@ -112,7 +115,7 @@ class _Use(NamedTuple):
     delta: Any
 
 
-def _by_leaf(steps: Any, records: Any, deltas: Any) -> dict[int, list[_Use]]:
+def _by_leaf(steps: PyTree, records: PyTree, deltas: PyTree) -> dict[int, list[_Use]]:
     """The uses of every parameter, by its index."""
     found: dict[int, list[_Use]] = {}
     for site, x, delta in zip(
@@ -131,11 +134,11 @@ def _factors(uses: list[_Use]) -> list[Factors]:
     return [jax.vmap(f)(u.x, u.delta) for f, u in zip(made, uses, strict=True)]
 
 
-def _whole(uses: list[_Use], shape: Any) -> jax.Array:
+def _whole(uses: list[_Use], shape: PyTree) -> jax.Array:
     """Whole gradients `[B, ...]`, put together from factors, block by block."""
     arrays = [a for use in uses for a in (use.x, use.delta)]
 
-    def one(rows: list[Any]) -> jax.Array:
+    def one(rows: list[PyTree]) -> jax.Array:
         own = [r.reshape(a.shape[1:]) for r, a in zip(rows, arrays, strict=True)]
         made = map(factors.of_site, (u.site for u in uses), own[::2], own[1::2])
         flat = functools.reduce(jnp.add, map(factors.gradient, made))
@@ -159,7 +162,7 @@ def block(numbers: int) -> int:
 
 
 def _blockwise(
-    one: Callable[[list[Any]], jax.Array],
+    one: Callable[[list[PyTree]], jax.Array],
     rows: list[jax.Array],
     out: jax.Array,
     size: int,
@@ -192,7 +195,7 @@ def _wide(array: jax.Array) -> jax.Array:
 
 
 def weighted_sum(
-    leaf: Leaf, like: Any, weights: jax.Array | None, keep: jax.Array
+    leaf: Leaf, like: PyTree, weights: jax.Array | None, keep: jax.Array
 ) -> jax.Array:
     """`sum_i weights_i * g_i` of one parameter over the examples that are kept."""
     if leaf is None:
@@ -237,7 +240,7 @@ def norms_of(made: Gradients, squares: Sequence[jax.Array]) -> jax.Array:
     return jnp.where(jnp.isfinite(made.losses), root(total), jnp.nan)
 
 
-def root(square: Any) -> jax.Array:
+def root(square: PyTree) -> jax.Array:
     """The square root, with derivative zero at zero."""
     zero = square == 0
     return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, square)))

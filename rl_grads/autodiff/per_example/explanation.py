@@ -1,12 +1,12 @@
 """Which way was taken for each parameter, and why."""
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rl_grads.autodiff.per_example import batch, factors, inputs, interpreter
 from rl_grads.autodiff.per_example.inputs import InAxes
 from rl_grads.autodiff.per_example.sites import Site
+from rl_grads.typing import LossFunction, Params, PyTree
 
 
 class Explanation(NamedTuple):
@@ -37,9 +37,9 @@ class Explanation(NamedTuple):
 
 
 def explain(
-    loss_fn: Callable[..., Any],
-    params: Any,
-    *args: Any,
+    loss_fn: LossFunction,
+    params: Params,
+    *args: PyTree,
     in_axes: InAxes = None,
     has_aux: bool = False,
 ) -> tuple[Explanation, ...]:

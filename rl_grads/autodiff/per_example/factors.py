@@ -21,6 +21,7 @@ from jax import lax
 
 from rl_grads.autodiff.per_example.sites import Site
 from rl_grads.autodiff.per_example.views import Axes, Axis
+from rl_grads.typing import PyTree
 
 _EXACT = lax.Precision.HIGHEST  # A GPU's default would cost half of the digits.
 
@@ -76,7 +77,7 @@ def _size(axes: Axes) -> int:
 # ------------------------------------------------------------------- from a site
 
 
-def of_site(site: Site, x: Any, delta: Any) -> Factors:
+def of_site(site: Site, x: PyTree, delta: PyTree) -> Factors:
     """The factors of one site, from what it recorded and its output's derivative."""
     x = x if site.unfold is None else site.unfold(x)
     in_x, in_delta = _flat(site.x), _flat(site.delta)
@@ -123,7 +124,7 @@ def _labels(site: Site, in_x: Axes, in_delta: Axes) -> Labels:
     )
 
 
-def _sorted(axes: Any) -> Axes:
+def _sorted(axes: PyTree) -> Axes:
     return tuple(sorted(axes, key=lambda a: -a.stride))
 
 
@@ -131,7 +132,7 @@ def _merged(both: Axes, places: Axes, own: Axes) -> list[int]:
     return [*(a.size for a in both), _size(places), *(a.size for a in own)]
 
 
-def _arrange(array: Any, have: Axes, want: Axes) -> Any:
+def _arrange(array: PyTree, have: Axes, want: Axes) -> PyTree:
     """Sum over the axes that are not wanted and put the others in order."""
     array = jnp.sum(array, [i for i, a in enumerate(have) if a not in want])
     kept = [a for a in have if a in want]

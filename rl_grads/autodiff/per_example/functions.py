@@ -1,7 +1,6 @@
 """Gradients, norms, weighted and clipped sums of a batch."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,11 +8,12 @@ import jax.numpy as jnp
 from rl_grads.autodiff.per_example import batch, inputs
 from rl_grads.autodiff.per_example.batch import Gradients
 from rl_grads.autodiff.per_example.inputs import InAxes
+from rl_grads.typing import Function, LossFunction, Params, PyTree
 
 
 def per_example_gradients(
-    loss_fn: Callable[..., Any], in_axes: InAxes = None, has_aux: bool = False
-) -> Callable[..., Any]:
+    loss_fn: LossFunction, in_axes: InAxes = None, has_aux: bool = False
+) -> Function:
     """Every example's gradient, as `vmap(grad(loss_fn))` gives them.
 
     Args:
@@ -36,7 +36,7 @@ def per_example_gradients(
         [[3.0, 0.0], [0.0, 4.0]]
     """
 
-    def gradients(params: Any, *args: Any) -> Any:
+    def gradients(params: Params, *args: PyTree) -> PyTree:
         given = inputs.read(loss_fn, params, args, in_axes, has_aux)
         made = batch.differentiate(given, whole=True)
         shape = (given.size,)
@@ -50,8 +50,8 @@ def per_example_gradients(
 
 
 def per_example_norms(
-    loss_fn: Callable[..., Any], in_axes: InAxes = None, has_aux: bool = False
-) -> Callable[..., Any]:
+    loss_fn: LossFunction, in_axes: InAxes = None, has_aux: bool = False
+) -> Function:
     """The L2 norm of every example's gradient, without the gradients.
 
     Args:
@@ -73,7 +73,7 @@ def per_example_norms(
         [3.0, 4.0]
     """
 
-    def norms(params: Any, *args: Any) -> Any:
+    def norms(params: Params, *args: PyTree) -> PyTree:
         given = inputs.read(loss_fn, params, args, in_axes, has_aux)
         made = batch.differentiate(given)
         return _with_aux(batch.norms(made), made, has_aux)
@@ -82,8 +82,8 @@ def per_example_norms(
 
 
 def gradient_with_norms(
-    loss_fn: Callable[..., Any], in_axes: InAxes = None, has_aux: bool = False
-) -> Callable[..., Any]:
+    loss_fn: LossFunction, in_axes: InAxes = None, has_aux: bool = False
+) -> Function:
     """A weighted sum of gradients and their norms, by one backward pass.
 
     Args:
@@ -112,7 +112,7 @@ def gradient_with_norms(
         ([3.0, 2.0], [3.0, 4.0])
     """
 
-    def gradient(params: Any, weights: Any, *args: Any) -> Any:
+    def gradient(params: Params, weights: PyTree, *args: PyTree) -> PyTree:
         def weigh(norms: jax.Array) -> jax.Array | None:
             return read_weights(weights, norms.size)
 
@@ -122,11 +122,11 @@ def gradient_with_norms(
 
 
 def clipped_gradient(
-    loss_fn: Callable[..., Any],
+    loss_fn: LossFunction,
     max_norm: jax.Array | float,
     in_axes: InAxes = None,
     has_aux: bool = False,
-) -> Callable[..., Any]:
+) -> Function:
     """A weighted sum of gradients, each clipped to a norm, by one backward pass.
 
     Every example is clipped by itself, before its weight (Abadi et al. 2016, equation
@@ -157,7 +157,7 @@ def clipped_gradient(
     if isinstance(max_norm, int | float) and not max_norm >= 0:
         raise ValueError(f"max_norm={max_norm}: expected a number >= 0")
 
-    def gradient(params: Any, weights: Any, *args: Any) -> Any:
+    def gradient(params: Params, weights: PyTree, *args: PyTree) -> PyTree:
         def weigh(norms: jax.Array) -> jax.Array:
             own = read_weights(weights, norms.size)
             factor = clip_factor(norms, max_norm)
@@ -169,11 +169,11 @@ def clipped_gradient(
 
 
 def reweighted_gradients(
-    loss_fn: Callable[..., Any],
-    weigh: Callable[[jax.Array], Any],
+    loss_fn: LossFunction,
+    weigh: Callable[[jax.Array], PyTree],
     in_axes: InAxes = None,
     has_aux: bool = False,
-) -> Callable[..., Any]:
+) -> Function:
     """Sums of gradients with weights that depend on their norms, by one backward pass.
 
     Args:
@@ -200,13 +200,13 @@ def reweighted_gradients(
         [1.0, 1.0]
     """
 
-    def gradients(params: Any, *args: Any) -> Any:
+    def gradients(params: Params, *args: PyTree) -> PyTree:
         given = inputs.read(loss_fn, params, args, in_axes, has_aux)
         made = batch.differentiate(given)
         norms = batch.norms(made)
         keep = jnp.isfinite(norms)
 
-        def total(weights: jax.Array | None) -> Any:
+        def total(weights: jax.Array | None) -> PyTree:
             safe = None if weights is None else jnp.where(keep, weights, 0)
             return given.unflatten_params(batch.weighted_sums(made, safe, keep))
 
@@ -217,13 +217,13 @@ def reweighted_gradients(
     return gradients
 
 
-def clip_factor(norms: jax.Array, max_norm: Any) -> jax.Array:
+def clip_factor(norms: jax.Array, max_norm: PyTree) -> jax.Array:
     """`min(1, max_norm / norms)`, with a finite derivative at norms of zero."""
     large = norms > max_norm
     return jnp.where(large, max_norm / jnp.where(large, norms, 1), 1)
 
 
-def read_weights(weights: Any, size: int) -> jax.Array | None:
+def read_weights(weights: PyTree, size: int) -> jax.Array | None:
     """Weights `[B]`, or None for ones."""
     if weights is None:
         return None
@@ -235,5 +235,5 @@ def read_weights(weights: Any, size: int) -> jax.Array | None:
     return jnp.asarray(weights)
 
 
-def _with_aux(out: Any, made: Gradients, has_aux: bool) -> Any:
+def _with_aux(out: PyTree, made: Gradients, has_aux: bool) -> PyTree:
     return (out, made.aux) if has_aux else out

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rl_grads.typing import LossFunction, Params, PyTree
+
 InAxes = int | None | Sequence[Any]
 
 
@@ -41,9 +43,9 @@ class _Unbatched:
 
 
 def read(
-    loss_fn: Callable[..., Any],
-    params: Any,
-    args: tuple[Any, ...],
+    loss_fn: LossFunction,
+    params: Params,
+    args: tuple[PyTree, ...],
     in_axes: InAxes,
     has_aux: bool,
 ) -> Inputs:
@@ -69,7 +71,7 @@ def read(
     avals = [_of_one(a) for a in traced]
     _check_params(traced[:count], avals[:count])
 
-    def loss(*traced: Any) -> Any:
+    def loss(*traced: PyTree) -> PyTree:
         ours = iter(traced)
         values = [next(ours) if a.traced else a.value for a in given]
         return loss_fn(*jax.tree.unflatten(tree, values))
@@ -104,8 +106,8 @@ class _Argument(NamedTuple):
 
 
 def _arguments(
-    whole: tuple[Any, ...], in_axes: InAxes, count: int
-) -> tuple[list[_Argument], Any]:
+    whole: tuple[PyTree, ...], in_axes: InAxes, count: int
+) -> tuple[list[_Argument], PyTree]:
     """The leaves of the arguments, the first `count` of them parameters."""
     flat, tree = jax.tree_util.tree_flatten_with_path(whole)
     axes = _flat_axes(in_axes, whole)
@@ -117,17 +119,17 @@ def _arguments(
     return arguments, tree
 
 
-def varying_axes(value: Any) -> frozenset[str]:
+def varying_axes(value: PyTree) -> frozenset[str]:
     """Mesh axes of an enclosing `shard_map` along which a value differs."""
     kind = _aval(value).manual_axis_type
     return frozenset() if kind is None else kind.varying
 
 
-def _aval(value: Any) -> Any:
+def _aval(value: PyTree) -> PyTree:
     return value if isinstance(value, jax.ShapeDtypeStruct) else jax.typeof(value)
 
 
-def vary(value: Any, axes: frozenset[str]) -> Any:
+def vary(value: PyTree, axes: frozenset[str]) -> PyTree:
     """Mark a value as different along mesh axes.
 
     The derivative in a value that does not differ is summed over the devices, so
@@ -139,13 +141,13 @@ def vary(value: Any, axes: frozenset[str]) -> Any:
     return jax.lax.pcast(jnp.asarray(value), missing, to="varying")
 
 
-def _name(path: tuple[Any, ...]) -> str:
+def _name(path: tuple[PyTree, ...]) -> str:
     """`params['w']`, or `batch[0].reward` for an entry of the first other argument."""
     index, rest = path[0].idx, jax.tree_util.keystr(path[1:])
     return ("params" if index == 0 else f"batch[{index - 1}]") + rest
 
 
-def _flat_axes(in_axes: InAxes, whole: tuple[Any, ...]) -> list[int | None]:
+def _flat_axes(in_axes: InAxes, whole: tuple[PyTree, ...]) -> list[int | None]:
     """One axis per leaf; `in_axes` is a prefix of the tree of arguments."""
     if in_axes is None:
         in_axes = (None, *(0,) * (len(whole) - 1))
@@ -190,7 +192,7 @@ def _length(argument: _Argument) -> int:
     return shape[axis]
 
 
-def _of_one(argument: _Argument) -> Any:
+def _of_one(argument: _Argument) -> PyTree:
     """Shape and type of one example's part of a value."""
     aval, axis = _aval(argument.value), argument.axis
     if axis is None:
@@ -203,7 +205,7 @@ def _of_one(argument: _Argument) -> Any:
     return jax.ShapeDtypeStruct(shape, aval.dtype, weak_type=aval.weak_type)
 
 
-def _check_params(params: list[_Argument], avals: Sequence[Any]) -> None:
+def _check_params(params: list[_Argument], avals: Sequence[PyTree]) -> None:
     for param, aval in zip(params, avals, strict=True):
         if not jnp.issubdtype(aval.dtype, jnp.floating):
             raise TypeError(
@@ -212,11 +214,11 @@ def _check_params(params: list[_Argument], avals: Sequence[Any]) -> None:
 
 
 def _trace(
-    loss: Callable[..., Any], avals: Sequence[Any], has_aux: bool
-) -> tuple[Any, Any]:
+    loss: LossFunction, avals: Sequence[PyTree], has_aux: bool
+) -> tuple[PyTree, PyTree]:
     """The jaxpr of one example's loss, and the tree of its second output."""
 
-    def flat(*arguments: Any) -> tuple[Any, Any]:
+    def flat(*arguments: PyTree) -> tuple[PyTree, PyTree]:
         out = loss(*arguments)
         if not has_aux:
             return out, ()
@@ -236,7 +238,7 @@ def _trace(
     return jaxpr, jax.tree.structure(shapes[1])
 
 
-def _is_scalar(value: Any) -> bool:
+def _is_scalar(value: PyTree) -> bool:
     if not isinstance(value, jax.ShapeDtypeStruct) or value.shape:
         return False
     return bool(jnp.issubdtype(value.dtype, jnp.floating))

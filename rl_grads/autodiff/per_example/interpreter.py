@@ -10,11 +10,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import Literal
+from jax.extend.core import Jaxpr, JaxprEqn, Literal
 
 from rl_grads.autodiff.per_example import jaxprs, sites
 from rl_grads.autodiff.per_example.plan import Plan
 from rl_grads.autodiff.per_example.sites import Site
+from rl_grads.typing import PyTree, State
 
 Tree = dict[int, Any]
 
@@ -24,14 +25,17 @@ def all_sites(plan: Plan) -> list[Site]:
     return _in_order(plan, plan.sites, lambda inner, _: all_sites(inner), plan.inner)
 
 
-def leaves(plan: Plan, tree: Tree) -> list[Any]:
+def leaves(plan: Plan, tree: Tree) -> list[PyTree]:
     """The arrays of taps or records, in the order of `all_sites`."""
     return _in_order(plan, tree, leaves, tree)
 
 
 def _in_order(
-    plan: Plan, own: Any, below: Callable[[Plan, Any], list[Any]], trees: Any
-) -> list[Any]:
+    plan: Plan,
+    own: PyTree,
+    below: Callable[[Plan, PyTree], list[PyTree]],
+    trees: PyTree,
+) -> list[PyTree]:
     found = []
     for index in sorted(plan.sites | plan.inner):
         if index in plan.sites:
@@ -49,8 +53,8 @@ def zeros(plan: Plan) -> Tree:
 
 
 def evaluate(
-    jaxpr: Any, inputs: Sequence[Any], plan: Plan, taps: Tree
-) -> tuple[list[Any], Tree]:
+    jaxpr: Jaxpr, inputs: Sequence[PyTree], plan: Plan, taps: Tree
+) -> tuple[list[PyTree], Tree]:
     """The outputs of a jaxpr, and what every site in it records."""
     values = dict(zip(jaxpr.constvars, jaxprs.consts(jaxpr), strict=True))
     values |= dict(zip(jaxpr.invars, inputs, strict=True))
@@ -66,8 +70,8 @@ def evaluate(
 
 
 def _equation(
-    eqn: Any, operands: list[Any], plan: Plan, index: int, taps: Any
-) -> tuple[list[Any], Any]:
+    eqn: JaxprEqn, operands: list[PyTree], plan: Plan, index: int, taps: PyTree
+) -> tuple[list[PyTree], PyTree]:
     """The outputs of one equation, and its record or None."""
     if index in plan.sites:
         out, record = sites.call(eqn, operands, plan.sites[index], taps)
@@ -77,11 +81,11 @@ def _equation(
     return _plain(eqn, operands, index in plan.unfolded), None
 
 
-def _read(values: dict[Any, Any], variable: Any) -> Any:
+def _read(values: dict[PyTree, PyTree], variable: PyTree) -> PyTree:
     return variable.val if isinstance(variable, Literal) else values[variable]
 
 
-def _plain(eqn: Any, operands: list[Any], unfold: bool) -> list[Any]:
+def _plain(eqn: JaxprEqn, operands: list[PyTree], unfold: bool) -> list[PyTree]:
     """An equation without sites, as it is."""
     if unfold:
         return [sites.convolve(eqn, *operands)]
@@ -94,18 +98,24 @@ Entered = tuple[list[Any], tuple[Tree, ...]]
 
 
 def _call(
-    eqn: Any, operands: list[Any], plans: tuple[Plan, ...], taps: tuple[Tree, ...]
+    eqn: JaxprEqn,
+    operands: list[PyTree],
+    plans: tuple[Plan, ...],
+    taps: tuple[Tree, ...],
 ) -> Entered:
     outs, records = evaluate(eqn.params["jaxpr"], operands, plans[0], taps[0])
     return outs, (records,)
 
 
 def _checkpointed(
-    eqn: Any, operands: list[Any], plans: tuple[Plan, ...], taps: tuple[Tree, ...]
+    eqn: JaxprEqn,
+    operands: list[PyTree],
+    plans: tuple[Plan, ...],
+    taps: tuple[Tree, ...],
 ) -> Entered:
     """Records outlive the call; everything else is computed again."""
 
-    def inner(operands: list[Any], taps: tuple[Tree, ...]) -> Entered:
+    def inner(operands: list[PyTree], taps: tuple[Tree, ...]) -> Entered:
         return _call(eqn, operands, plans, taps)
 
     params = eqn.params
@@ -116,13 +126,18 @@ def _checkpointed(
 
 
 def _conditional(
-    eqn: Any, operands: list[Any], plans: tuple[Plan, ...], taps: tuple[Tree, ...]
+    eqn: JaxprEqn,
+    operands: list[PyTree],
+    plans: tuple[Plan, ...],
+    taps: tuple[Tree, ...],
 ) -> Entered:
     """Sites of the branch not taken record zeros, and their taps have no effect."""
     index, *operands = operands
     branches = eqn.params["branches"]
 
-    def run(which: int, operands: list[Any], taps: Any) -> tuple[list[Any], Tree]:
+    def run(
+        which: int, operands: list[PyTree], taps: PyTree
+    ) -> tuple[list[PyTree], Tree]:
         return evaluate(branches[which], operands, plans[which], taps[which])
 
     shapes = [
@@ -131,7 +146,7 @@ def _conditional(
     ]
 
     def branch(which: int) -> Callable[..., Entered]:
-        def inner(operands: list[Any], taps: Any) -> Entered:
+        def inner(operands: list[PyTree], taps: PyTree) -> Entered:
             outs, own = run(which, operands, taps)
             idle = _zeros_like(shapes, taps)
             others = range(len(branches))
@@ -143,7 +158,7 @@ def _conditional(
     return lax.switch(index, which, operands, taps)
 
 
-def _zeros_like(shapes: Any, taps: tuple[Tree, ...]) -> Any:
+def _zeros_like(shapes: PyTree, taps: tuple[Tree, ...]) -> PyTree:
     """Zeros that differ along the mesh axes of an enclosing `shard_map` as taps do.
 
     Spread out from a tap: inside a scan JAX cannot differentiate a `pcast` of a
@@ -157,7 +172,10 @@ def _zeros_like(shapes: Any, taps: tuple[Tree, ...]) -> Any:
 
 
 def _loop(
-    eqn: Any, operands: list[Any], plans: tuple[Plan, ...], taps: tuple[Tree, ...]
+    eqn: JaxprEqn,
+    operands: list[PyTree],
+    plans: tuple[Plan, ...],
+    taps: tuple[Tree, ...],
 ) -> Entered:
     """Taps and records of the body get an axis of time."""
     division, body = jaxprs.loop(eqn), eqn.params["jaxpr"]
@@ -165,7 +183,9 @@ def _loop(
     consts = operands[:start]
     places: list[Any] = []  # Which of the distinct records each one is.
 
-    def step(carry: list[Any], now: tuple[list[Any], Tree]) -> tuple[list[Any], Any]:
+    def step(
+        carry: list[State], now: tuple[list[PyTree], Tree]
+    ) -> tuple[list[PyTree], PyTree]:
         xs, taps = now
         outs, records = evaluate(body, [*consts, *carry, *xs], plans[0], taps)
         distinct = {id(x): x for x in jax.tree.leaves(records)}

@@ -4,10 +4,13 @@ Written for the equations of jax 0.10 and of 0.11 and later.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
-from jax.extend.core import Literal
+from jax import core
+from jax.extend.core import Jaxpr, JaxprEqn, Literal, Var
+
+from rl_grads.typing import PyTree
 
 CALLS = ("jit", "pjit", "remat2", "checkpoint", "remat")
 _NO_DERIVATIVE = ("stop_gradient",)
@@ -21,7 +24,7 @@ class Loop(NamedTuple):
     xs: int
 
 
-def loop(eqn: Any) -> Loop:
+def loop(eqn: JaxprEqn) -> Loop:
     """The division of a scan's operands."""
     if "ft_in" in eqn.params:
         return Loop(*(len(list(part)) for part in eqn.params["ft_in"].unpack()))
@@ -29,7 +32,7 @@ def loop(eqn: Any) -> Loop:
     return Loop(consts, carry, len(eqn.invars) - consts - carry)
 
 
-def inner_jaxprs(eqn: Any) -> tuple[Any, ...]:
+def inner_jaxprs(eqn: JaxprEqn) -> tuple[PyTree, ...]:
     """The jaxprs that this transformation can enter; none for other equations."""
     name = eqn.primitive.name
     if name == "cond":
@@ -37,12 +40,18 @@ def inner_jaxprs(eqn: Any) -> tuple[Any, ...]:
     return (eqn.params["jaxpr"],) if name in CALLS or name == "scan" else ()
 
 
-def consts(jaxpr: Any) -> Sequence[Any]:
+def consts(jaxpr: Jaxpr) -> Sequence[PyTree]:
     """Values of the constants of a jaxpr."""
     return getattr(jaxpr, "consts", ())
 
 
-def is_float(variable: Any) -> bool:
+def array(variable: Var | Literal) -> core.ShapedArray:
+    """Shape and dtype of a variable, which all are here: arrays."""
+    assert isinstance(variable.aval, core.ShapedArray)
+    return variable.aval
+
+
+def is_float(variable: PyTree) -> bool:
     """Whether a derivative can pass through a variable."""
     dtype = getattr(variable.aval, "dtype", None)
     return dtype is not None and jnp.issubdtype(dtype, jnp.inexact)
@@ -56,7 +65,7 @@ class Live(NamedTuple):
 
 
 def live_equations(
-    jaxpr: Any, live_out: Sequence[bool]
+    jaxpr: Jaxpr, live_out: Sequence[bool]
 ) -> tuple[dict[int, Live], tuple[bool, ...]]:
     """The equations that the derivative of some outputs passes through.
 
@@ -76,11 +85,12 @@ def live_equations(
                 p and not isinstance(v, Literal) and is_float(v) for v, p in passes
             )
             found[index] = Live(outs, ins)
-            alive.update(v for v, p in zip(eqn.invars, ins, strict=True) if p)
+            read = zip(eqn.invars, ins, strict=True)
+            alive.update(v for v, p in read if p and isinstance(v, Var))
     return found, tuple(v in alive for v in jaxpr.invars)
 
 
-def _live_inputs(eqn: Any, outs: tuple[bool, ...]) -> tuple[bool, ...]:
+def _live_inputs(eqn: JaxprEqn, outs: tuple[bool, ...]) -> tuple[bool, ...]:
     name = eqn.primitive.name
     if name in _NO_DERIVATIVE:
         return (False,) * len(eqn.invars)
@@ -95,7 +105,7 @@ def _live_inputs(eqn: Any, outs: tuple[bool, ...]) -> tuple[bool, ...]:
 
 
 def live_in_loop(
-    eqn: Any, outs: tuple[bool, ...]
+    eqn: JaxprEqn, outs: tuple[bool, ...]
 ) -> tuple[tuple[bool, ...], tuple[bool, ...]]:
     """Which outputs of a scan's body are live in some step, and which operands."""
     division, body = loop(eqn), eqn.params["jaxpr"]

@@ -1,13 +1,14 @@
 """What to do where in a jaxpr: a walk over its variables that carries views along."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from jax.extend.core import Literal
+from jax.extend.core import Jaxpr, JaxprEqn, Literal
 
 from rl_grads.autodiff.per_example import jaxprs, sites
 from rl_grads.autodiff.per_example.sites import Refusal, Site
 from rl_grads.autodiff.per_example.views import Axis, View, moved, whole
+from rl_grads.typing import PyTree
 
 Tag = View | bool  # True: computed from parameters; False: not.
 
@@ -47,7 +48,7 @@ class _Step(NamedTuple):
     refused: dict[int, str] = {}  # noqa: RUF012 (a NamedTuple default, never mutated)
 
 
-def make(jaxpr: Any, shapes: Sequence[tuple[int, ...]], num_inputs: int) -> Flow:
+def make(jaxpr: Jaxpr, shapes: Sequence[tuple[int, ...]], num_inputs: int) -> Flow:
     """The plan for a jaxpr whose first inputs are parameters of these shapes.
 
     The first output is the loss. `refused` holds the parameters whose use is not
@@ -67,7 +68,7 @@ def _refuse(tags: Sequence[Tag], reason: str) -> dict[int, str]:
     return {tag.leaf: reason for tag in tags if isinstance(tag, View)}
 
 
-def walk(jaxpr: Any, tags: Sequence[Tag], live_out: Sequence[bool]) -> Flow:
+def walk(jaxpr: Jaxpr, tags: Sequence[Tag], live_out: Sequence[bool]) -> Flow:
     """The plan of one jaxpr, given what its inputs are and which outputs matter."""
     live, _ = jaxprs.live_equations(jaxpr, live_out)
     known = {v: t for v, t in zip(jaxpr.invars, tags, strict=True) if t}
@@ -90,11 +91,11 @@ def walk(jaxpr: Any, tags: Sequence[Tag], live_out: Sequence[bool]) -> Flow:
     return Flow(plan, tuple(_read(known, v) for v in jaxpr.outvars), refused)
 
 
-def _read(known: dict[Any, Tag], variable: Any) -> Tag:
+def _read(known: dict[PyTree, Tag], variable: PyTree) -> Tag:
     return False if isinstance(variable, Literal) else known.get(variable, False)
 
 
-def _step(eqn: Any, ins: list[Tag], live: tuple[bool, ...]) -> _Step:
+def _step(eqn: JaxprEqn, ins: list[Tag], live: tuple[bool, ...]) -> _Step:
     name = eqn.primitive.name
     if name in jaxprs.CALLS:
         flow = walk(eqn.params["jaxpr"], ins, live)
@@ -111,7 +112,7 @@ def _step(eqn: Any, ins: list[Tag], live: tuple[bool, ...]) -> _Step:
     return _Step((True,) * len(live), unfold=unfold, refused=refused)
 
 
-def _use(eqn: Any, operand: int, view: View) -> _Step:
+def _use(eqn: JaxprEqn, operand: int, view: View) -> _Step:
     """A parameter is moved, or meets an operation."""
     others = (True,) * len(eqn.outvars)
     after = moved(eqn, view)
@@ -124,7 +125,7 @@ def _use(eqn: Any, operand: int, view: View) -> _Step:
     return _Step(others, site=found)
 
 
-def _conditional(eqn: Any, ins: list[Tag], live: tuple[bool, ...]) -> _Step:
+def _conditional(eqn: JaxprEqn, ins: list[Tag], live: tuple[bool, ...]) -> _Step:
     flows = [walk(branch, ins[1:], live) for branch in eqn.params["branches"]]
     refused: dict[int, str] = {}
     for flow in flows:
@@ -134,7 +135,7 @@ def _conditional(eqn: Any, ins: list[Tag], live: tuple[bool, ...]) -> _Step:
     )
 
 
-def _loop(eqn: Any, ins: list[Tag], live: tuple[bool, ...]) -> _Step:
+def _loop(eqn: JaxprEqn, ins: list[Tag], live: tuple[bool, ...]) -> _Step:
     """A scan: parameters may be constants of its body, or scanned over."""
     consts, carry, _ = jaxprs.loop(eqn)
     body, length = eqn.params["jaxpr"], eqn.params["length"]

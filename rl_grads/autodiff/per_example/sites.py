@@ -15,8 +15,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.extend.core import JaxprEqn
 
+from rl_grads.autodiff.per_example import jaxprs
 from rl_grads.autodiff.per_example.views import Axes, Axis, View
+from rl_grads.typing import PyTree
 
 _Mode = lax.GatherScatterMode
 # Patches of one example beyond this many numbers cost more than they save.
@@ -55,7 +58,7 @@ class Refusal(NamedTuple):
     reason: str
 
 
-def find(eqn: Any, operand: int, view: View) -> Site | Refusal:
+def find(eqn: JaxprEqn, operand: int, view: View) -> Site | Refusal:
     """The site of a parameter that is an operand of an equation."""
     rules: dict[str, Callable[[Any, int, View], Site | Refusal]] = {
         "dot_general": _dot,
@@ -74,11 +77,13 @@ def find(eqn: Any, operand: int, view: View) -> Site | Refusal:
     return rule(eqn, operand, view)
 
 
-def _is_complex(variable: Any) -> bool:
+def _is_complex(variable: PyTree) -> bool:
     return jnp.issubdtype(variable.aval.dtype, jnp.complexfloating)
 
 
-def call(eqn: Any, operands: list[Any], site: Site, tap: Any) -> tuple[Any, Any]:
+def call(
+    eqn: JaxprEqn, operands: list[PyTree], site: Site, tap: PyTree
+) -> tuple[PyTree, PyTree]:
     """The output of a site with its tap added, and what it records."""
     if site.operation == "dot_general":
         return _bind(eqn, operands) + tap, operands[1 - site.operand]
@@ -89,13 +94,13 @@ def call(eqn: Any, operands: list[Any], site: Site, tap: Any) -> tuple[Any, Any]
     return _bind(eqn, operands) + jnp.where(valid, tap, 0), index
 
 
-def _bind(eqn: Any, operands: list[Any]) -> Any:
+def _bind(eqn: JaxprEqn, operands: list[PyTree]) -> PyTree:
     params = eqn.primitive.get_bind_params(eqn.params)
     return eqn.primitive.bind(*operands, **params)
 
 
 def _site(
-    eqn: Any,
+    eqn: JaxprEqn,
     operand: int,
     view: View,
     x: tuple[Axes, ...],
@@ -103,7 +108,7 @@ def _site(
     shape: tuple[int, ...] | None = None,
     rows: Axes | None = None,
 ) -> Site:
-    out = eqn.outvars[0].aval
+    out = jaxprs.array(eqn.outvars[0])
     times = tuple(math.prod(a.size for a in axes) for axes in view.outer)
     return Site(
         leaf=view.leaf,
@@ -116,17 +121,17 @@ def _site(
     )
 
 
-def _summed(size: int, *name: Any) -> Axes:
+def _summed(size: int, *name: PyTree) -> Axes:
     return (Axis(size, 0, name),) if size > 1 else ()
 
 
 # ------------------------------------------------------------------ matrix products
 
 
-def _dot(eqn: Any, operand: int, view: View) -> Site:
+def _dot(eqn: JaxprEqn, operand: int, view: View) -> Site:
     """`lax.dot_general`: output axes are batch, free of the left, free of the right."""
     contract, batch = eqn.params["dimension_numbers"]
-    shape = eqn.invars[1 - operand].aval.shape
+    shape = jaxprs.array(eqn.invars[1 - operand]).shape
     pairs = [*zip(*contract, strict=True), *zip(*batch, strict=True)]
     ours = {pair[1 - operand]: view.labels(pair[operand]) for pair in pairs}
     x = tuple(ours.get(a, _summed(n, "x", a)) for a, n in enumerate(shape))
@@ -151,29 +156,29 @@ class _Shapes(NamedTuple):
     out: tuple[int, ...]
 
 
-def _shapes(eqn: Any) -> _Shapes:
+def _shapes(eqn: JaxprEqn) -> _Shapes:
     numbers, groups = _numbers(eqn), eqn.params["feature_group_count"]
-    kernel, out = eqn.invars[1].aval.shape, eqn.outvars[0].aval.shape
+    kernel, out = jaxprs.array(eqn.invars[1]).shape, jaxprs.array(eqn.outvars[0]).shape
     filters, channels, *window = (kernel[a] for a in numbers.rhs_spec)
     places = tuple(out[a] for a in numbers.out_spec[2:])
     return _Shapes(tuple(window), channels, groups, filters // groups, places)
 
 
-def _numbers(eqn: Any) -> Any:
+def _numbers(eqn: JaxprEqn) -> PyTree:
     return eqn.params["dimension_numbers"]
 
 
-def unfolds(eqn: Any) -> bool:
+def unfolds(eqn: JaxprEqn) -> bool:
     """Whether a convolution is computed as a matrix product of patches (im2col)."""
     if eqn.params["batch_group_count"] != 1:
         return False
     s = _shapes(eqn)
     size = math.prod(s.window) * s.channels * s.groups * math.prod(s.out)
-    batch = eqn.invars[0].aval.shape[_numbers(eqn).lhs_spec[0]]
+    batch = jaxprs.array(eqn.invars[0]).shape[_numbers(eqn).lhs_spec[0]]
     return size * batch <= MOST_PATCHES
 
 
-def _convolution(eqn: Any, operand: int, view: View) -> Site | Refusal:
+def _convolution(eqn: JaxprEqn, operand: int, view: View) -> Site | Refusal:
     if operand != 1 or not unfolds(eqn):
         return Refusal("meets a convolution that is not unfolded into patches")
     s, numbers = _shapes(eqn), _numbers(eqn)
@@ -185,7 +190,7 @@ def _convolution(eqn: Any, operand: int, view: View) -> Site | Refusal:
         return Refusal("its kernel's groups are cut unevenly")
     labels = [kernel.labels(a) for a in range(len(kernel.shape))]
     taps, (c, g, f) = labels[: len(window)], labels[len(window) :]
-    batch = eqn.invars[0].aval.shape[numbers.lhs_spec[0]]
+    batch = jaxprs.array(eqn.invars[0]).shape[numbers.lhs_spec[0]]
     places = [_summed(n, "place", i) for i, n in enumerate((batch, *s.out))]
     x = (*places, tuple(itertools.chain(*taps)), g, c)
     shape = (batch, *s.out, s.groups, s.filters)
@@ -196,7 +201,7 @@ def _convolution(eqn: Any, operand: int, view: View) -> Site | Refusal:
     return site._replace(unfold=unfold)
 
 
-def convolve(eqn: Any, lhs: Any, rhs: Any, tap: Any = None) -> Any:
+def convolve(eqn: JaxprEqn, lhs: PyTree, rhs: PyTree, tap: PyTree = None) -> PyTree:
     """A convolution by patches; the tap is on `[N, *out, groups, filters]`."""
     s, numbers = _shapes(eqn), _numbers(eqn)
     filters, channels, *window = numbers.rhs_spec
@@ -209,7 +214,7 @@ def convolve(eqn: Any, lhs: Any, rhs: Any, tap: Any = None) -> Any:
     return jnp.transpose(out, _inverse(_to_last(numbers.out_spec)))
 
 
-def _multiply(eqn: Any, patches: Any, kernel: Any) -> Any:
+def _multiply(eqn: JaxprEqn, patches: PyTree, kernel: PyTree) -> PyTree:
     """`[..., window, groups, channels]` times a kernel, `[..., groups, filters]`."""
     groups, filters = kernel.shape[2:]
     form = "...wgc,wcgf->...gf"
@@ -221,7 +226,7 @@ def _multiply(eqn: Any, patches: Any, kernel: Any) -> Any:
         patches,
         kernel,
         precision=eqn.params["precision"],
-        preferred_element_type=eqn.outvars[0].aval.dtype,
+        preferred_element_type=jaxprs.array(eqn.outvars[0]).dtype,
     )
     return out.reshape(
         *out.shape[: patches.ndim - (3 if groups > 1 else 1)], groups, filters
@@ -238,7 +243,7 @@ def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(order.index(a) for a in range(len(order)))
 
 
-def _patches(eqn: Any, lhs: Any) -> Any:
+def _patches(eqn: JaxprEqn, lhs: PyTree) -> PyTree:
     """What a window sees, `[N, *out, window, groups, channels]`, axis by axis."""
     p, s = eqn.params, _shapes(eqn)
     x = jnp.transpose(lhs, _to_last(_numbers(eqn).lhs_spec))
@@ -260,7 +265,7 @@ def _patches(eqn: Any, lhs: Any) -> Any:
 # ------------------------------------------------------------------------- look-ups
 
 
-def _gather(eqn: Any, operand: int, view: View) -> Site | Refusal:
+def _gather(eqn: JaxprEqn, operand: int, view: View) -> Site | Refusal:
     """Rows by their index: whole slices at integer places of some axes."""
     numbers = eqn.params["dimension_numbers"]
     looked = tuple(numbers.start_index_map)
@@ -273,16 +278,16 @@ def _gather(eqn: Any, operand: int, view: View) -> Site | Refusal:
         or not whole
     ):
         return Refusal("meets a gather that is no look-up of rows")
-    index = eqn.invars[1].aval.shape[:-1]
+    index = jaxprs.array(eqn.invars[1]).shape[:-1]
     x = tuple(_summed(n, "x", a) for a, n in enumerate(index))
     at = {a: view.labels(w) for a, w in zip(numbers.offset_dims, rest, strict=True)}
     places = iter(x)
-    ndim = eqn.outvars[0].aval.ndim
+    ndim = jaxprs.array(eqn.outvars[0]).ndim
     delta = tuple(at[a] if a in at else next(places) for a in range(ndim))
     return _rows(eqn, view, x, delta, looked)
 
 
-def _dynamic_slice(eqn: Any, operand: int, view: View) -> Site | Refusal:
+def _dynamic_slice(eqn: JaxprEqn, operand: int, view: View) -> Site | Refusal:
     """One row by its index: axes are kept whole or cut to length one."""
     sizes = tuple(eqn.params["slice_sizes"])
     looked = tuple(a for a, n in enumerate(view.shape) if sizes[a] != n)
@@ -293,7 +298,7 @@ def _dynamic_slice(eqn: Any, operand: int, view: View) -> Site | Refusal:
 
 
 def _rows(
-    eqn: Any,
+    eqn: JaxprEqn,
     view: View,
     x: tuple[Axes, ...],
     delta: tuple[Axes, ...],
@@ -307,7 +312,7 @@ def _rows(
     return _site(eqn, 0, view, x, delta, rows=rows)
 
 
-def _look_up(eqn: Any, operands: list[Any]) -> tuple[Any, Any]:
+def _look_up(eqn: JaxprEqn, operands: list[PyTree]) -> tuple[PyTree, PyTree]:
     """The flat index of the rows, and which entries of the output are rows."""
     table, *where = operands
     if eqn.primitive.name == "dynamic_slice":
@@ -327,7 +332,7 @@ def _look_up(eqn: Any, operands: list[Any]) -> tuple[Any, Any]:
     return _flat(parts, lengths), jnp.expand_dims(valid, numbers.offset_dims)
 
 
-def _flat(parts: list[Any], lengths: list[int]) -> Any:
+def _flat(parts: list[PyTree], lengths: list[int]) -> PyTree:
     """Row-major index of clamped indices."""
     flat = jnp.zeros((), jnp.int32)
     for part, length in zip(parts, lengths, strict=True):

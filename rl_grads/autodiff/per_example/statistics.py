@@ -10,6 +10,7 @@ from rl_grads.autodiff.per_example import batch, inputs
 from rl_grads.autodiff.per_example.batch import Gradients
 from rl_grads.autodiff.per_example.functions import read_weights
 from rl_grads.autodiff.per_example.inputs import InAxes
+from rl_grads.typing import LossFunction, Params, PyTree
 
 
 class GradientStatistics(NamedTuple):
@@ -41,7 +42,7 @@ class GradientStatistics(NamedTuple):
 
 
 def gradient_statistics(
-    loss_fn: Callable[..., Any],
+    loss_fn: LossFunction,
     *,
     layer_norms: bool = False,
     cosines: bool = False,
@@ -81,7 +82,9 @@ def gradient_statistics(
         ([[9.0, 0.0], [0.0, 16.0]], [0.6, 0.8])
     """
 
-    def statistics(params: Any, weights: Any, *args: Any) -> GradientStatistics:
+    def statistics(
+        params: Params, weights: PyTree, *args: PyTree
+    ) -> GradientStatistics:
         given = inputs.read(loss_fn, params, args, in_axes, has_aux)
         made = batch.differentiate(given)
         squares = [batch.square_norms(leaf, made.losses) for leaf in made.leaves]
@@ -118,11 +121,11 @@ def _mean(
     return [leaf / count for leaf in total]
 
 
-def _square(tree: Any) -> jax.Array:
+def _square(tree: PyTree) -> jax.Array:
     return sum((jnp.sum(jnp.square(leaf)) for leaf in tree), jnp.zeros(()))
 
 
-def _cosines(made: Gradients, mean: Any, norms: jax.Array) -> jax.Array:
+def _cosines(made: Gradients, mean: Params, norms: jax.Array) -> jax.Array:
     pairs = zip(made.leaves, mean, strict=True)
     products = sum(batch.along(leaf, direction) for leaf, direction in pairs)
     length = norms * batch.root(_square(mean))
@@ -135,7 +138,7 @@ def _gram(made: Gradients) -> jax.Array:
     return sum((batch.gram(leaf, size) for leaf in made.leaves), jnp.zeros(()))
 
 
-def _noise_scale(mean: Any, norms: jax.Array, keep: jax.Array) -> jax.Array:
+def _noise_scale(mean: Params, norms: jax.Array, keep: jax.Array) -> jax.Array:
     count = jnp.sum(keep)
     small = jnp.sum(jnp.where(keep, jnp.square(norms), 0)) / jnp.maximum(count, 1)
     large, others = _square(mean), jnp.maximum(count - 1, 1)

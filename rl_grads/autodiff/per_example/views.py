@@ -5,9 +5,12 @@ transposes, reshapes and broadcasts are bookkeeping.
 """
 
 from collections.abc import Hashable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
+from jax.extend.core import JaxprEqn
+
+from rl_grads.typing import Params
 
 
 class Axis(NamedTuple):
@@ -117,12 +120,12 @@ def _merge(axes: Axes) -> Axes:
 _SAME = ("copy", "copy_p", "sharding_constraint", "name")
 
 
-def _is_real(params: dict[str, Any]) -> bool:
+def _is_real(params: dict[str, Params]) -> bool:
     """Whether a cast leads to real numbers."""
     return jnp.issubdtype(params["new_dtype"], jnp.floating)
 
 
-def moved(eqn: Any, view: View) -> View | None:
+def moved(eqn: JaxprEqn, view: View) -> View | None:
     """The view after an operation that only moves entries; None for any other."""
     name, params = eqn.primitive.name, eqn.params
     if name in _SAME or (name == "convert_element_type" and _is_real(params)):

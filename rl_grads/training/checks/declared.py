@@ -5,7 +5,7 @@ No part is known here by its name: what a component needs stands next to it, in 
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,8 @@ from rl_grads.config import (
 from rl_grads.envs.environment import Environment
 from rl_grads.register import Declaration, Need, Registered
 from rl_grads.replay import priorities
-from rl_grads.training.schema import Config
+from rl_grads.training.schema import Config, replay_of
+from rl_grads.typing import PyTree
 
 
 class Part(NamedTuple):
@@ -121,7 +122,7 @@ def _unmet(config: Config, part: Part) -> Iterator[str]:
             yield f"{need.key}={value}: expected {wanted} beside {part}{why}"
 
 
-def _plain(config: Config, key: str) -> Any:
+def _plain(config: Config, key: str) -> PyTree:
     """A value, or the name of what a section holds; None where there is no such key."""
     try:
         value = get(config, key)
@@ -148,5 +149,5 @@ def _unranked(config: Config, found: list[Part]) -> Iterator[str]:
     signal = priorities.scheme(config).needs
     for part in found:
         if signal is not None and not part.declared.per_example:
-            key = f"replay.priority={config.replay.priority}"
+            key = f"replay.priority={replay_of(config).priority}"
             yield f"{key}: expected one without {signal} beside {part}"

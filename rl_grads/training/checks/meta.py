@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +18,11 @@ from rl_grads.meta.reach import check_reach
 from rl_grads.replay import priorities
 from rl_grads.training import collecting, engine, learning, loop, meta_learning
 from rl_grads.training.member import MemberState, Parts
+from rl_grads.training.schema import Config, replay_of
+from rl_grads.typing import PyTree
 
 
-def check(config: Any, given: engine.Given) -> None:
+def check(config: Config, given: engine.Given) -> None:
     """Refuse a section `meta` that does not fit the rest of the config.
 
     Args:
@@ -53,11 +55,11 @@ def check(config: Any, given: engine.Given) -> None:
     _check_reach(engine.parts(given, config))
 
 
-def _refuse(key: str, value: Any, expected: str) -> NoReturn:
+def _refuse(key: str, value: PyTree, expected: str) -> NoReturn:
     raise ConfigError(f"meta.{key}={value}: expected {expected}")
 
 
-def _check_counts(config: Any) -> None:
+def _check_counts(config: Config) -> None:
     updates, settings = config.training.updates_per_iteration, config.meta
     if updates % settings.steps:
         expected = f"a divisor of training.updates_per_iteration ({updates})"
@@ -67,7 +69,7 @@ def _check_counts(config: Any) -> None:
         _refuse("target_steps", settings.target_steps, expected)
 
 
-def _check_clip(config: Any) -> None:
+def _check_clip(config: Config) -> None:
     """Refuse a clip inside the graph that would also cut the outer derivative.
 
     Only the mean gradient spends it, see `estimators.mean_gradient`.
@@ -84,7 +86,7 @@ def _check_clip(config: Any) -> None:
             )
 
 
-def _check_batch(config: Any, names: Sequence[str]) -> None:
+def _check_batch(config: Config, names: Sequence[str]) -> None:
     """Refuse a batch of one out of a memory: it says nothing of what else there is."""
     if config.replay is None or config.training.batch_size > 1:
         return
@@ -93,11 +95,14 @@ def _check_batch(config: Any, names: Sequence[str]) -> None:
             _refuse("learn", name, "training.batch_size of at least 2 to compare draws")
 
 
-def _check_corrected(config: Any, names: Sequence[str]) -> None:
+def _check_corrected(config: Config, names: Sequence[str]) -> None:
     """Refuse an exponent of priorities that the importance weights undo."""
-    if "replay.exponent" not in names or config.replay.importance.normalise == "max":
+    if (
+        "replay.exponent" not in names
+        or replay_of(config).importance.normalise == "max"
+    ):
         return
-    importance = config.replay.importance
+    importance = replay_of(config).importance
     if importance.exponent == 1 and importance.exponent_final in (None, 1):
         expected = (
             "replay.importance.exponent below 1; with weights that correct the draws "
@@ -111,7 +116,7 @@ def _check_reach(parts: Parts) -> None:
     config = parts.config
     zero = jnp.int32(0)
 
-    def pose(key: jax.Array) -> Any:
+    def pose(key: jax.Array) -> PyTree:
         member = loop.init(parts, key)
         keys = collecting.iteration_keys(key, zero, config.training)
         return member, collecting.collect(parts, member, keys)[1]
@@ -131,7 +136,7 @@ def _check_reach(parts: Parts) -> None:
     check_reach(meta_learning.make_problem(program), task)
 
 
-def _batch_size(config: Any) -> int:
+def _batch_size(config: Config) -> int:
     """Transitions of an update: agents in order of time want whole steps."""
     training = config.training
     if config.replay is None:
@@ -139,14 +144,14 @@ def _batch_size(config: Any) -> int:
     return training.batch_size
 
 
-def _ratio(member: MemberState, lead: tuple[int, ...]) -> Any:
+def _ratio(member: MemberState, lead: tuple[int, ...]) -> PyTree:
     """The shape of what a prioritised memory says of its draws; else None."""
     if member.memory is None or member.memory.priorities is None:
         return None
     return jax.ShapeDtypeStruct(lead, jnp.float32)
 
 
-def _shapes(new: Any, lead: tuple[int, ...]) -> Any:
+def _shapes(new: PyTree, lead: tuple[int, ...]) -> PyTree:
     """Shapes of transitions `[T, E, ...]` with other leading axes."""
     return jax.tree.map(
         lambda x: jax.ShapeDtypeStruct((*lead, *x.shape[2:]), x.dtype), new

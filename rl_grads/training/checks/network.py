@@ -1,7 +1,5 @@
 """Whether the network takes the environment's observations."""
 
-from typing import Any
-
 import jax
 
 from rl_grads import prng
@@ -9,13 +7,14 @@ from rl_grads.config import ConfigError, schema_name
 from rl_grads.envs.environment import Environment
 from rl_grads.training.engine import make_agent
 from rl_grads.training.schema import Config
+from rl_grads.typing import PyTree
 
 
 def check(config: Config, environment: Environment) -> None:
     """Build the agent's state from one observation, in shapes alone."""
     agent, obs = make_agent(config, environment), environment.observation
 
-    def values(key: jax.Array, obs: jax.Array) -> Any:
+    def values(key: jax.Array, obs: jax.Array) -> PyTree:
         state = agent.init(key, obs, config)
         return state.params, agent.value(state.params, obs)
 

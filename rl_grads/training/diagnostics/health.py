@@ -19,6 +19,7 @@ from rl_grads.td.transition import Transition
 from rl_grads.training.diagnostics import measures
 from rl_grads.training.learning import transition
 from rl_grads.training.member import MemberState, Parts
+from rl_grads.typing import PyTree, Section
 
 Metrics = dict[str, jax.Array]
 
@@ -62,7 +63,7 @@ def is_asked(value: object) -> bool:
     return value is not None and value is not False  # Numbers may be traced.
 
 
-def asked(settings: Any) -> tuple[str, ...]:
+def asked(settings: Section) -> tuple[str, ...]:
     """The measurements that section `diagnostics` asks for.
 
     Example:
@@ -93,7 +94,7 @@ def measure(
     return {f"diagnostics/{name}": value for name, value in found.items()}
 
 
-def _named(name: str, measured: Any) -> Metrics:
+def _named(name: str, measured: PyTree) -> Metrics:
     """A number under the name of its measurement, several below it."""
     if isinstance(measured, Mapping):
         return _prefixed(name, measured)

@@ -1,18 +1,19 @@
 """What gradients and activations of a batch say about the health of a network."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from rl_grads.gradients.layers import layers
+from rl_grads.typing import Params
 
 # ----------------------------------------------------------------------------- layers
 
 
-def layer_norms(gradient: Any) -> dict[str, jax.Array]:
+def layer_norms(gradient: Params) -> dict[str, jax.Array]:
     """The L2 norm of each layer, see `layers`.
 
     Example:
@@ -22,7 +23,7 @@ def layer_norms(gradient: Any) -> dict[str, jax.Array]:
     return {name: optax.tree.norm(own) for name, own in layers(gradient).items()}
 
 
-def update_ratios(before: Any, after: Any) -> dict[str, jax.Array]:
+def update_ratios(before: Params, after: Params) -> dict[str, jax.Array]:
     """`|after - before| / |before|` of each layer; nan where the layer is zero.
 
     Around 1e-3 is a common rule of thumb (Karpathy's lecture notes of CS231n); far

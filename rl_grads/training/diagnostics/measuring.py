@@ -1,6 +1,6 @@
 """What ONE member measures of itself between two stretches of training."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,8 @@ from rl_grads.training.learning import transition
 from rl_grads.training.loop import progress
 from rl_grads.training.maybe import Maybe
 from rl_grads.training.member import MemberState, Parts
+from rl_grads.training.schema import Config, replay_of
+from rl_grads.typing import Params, PyTree
 
 # Folded into a member's key; no iteration has this number.
 _DIAGNOSTICS = 0xFFFFFFFE
@@ -37,7 +39,7 @@ _SCHEMES = {
 }
 
 
-def is_on(config: Any) -> bool:
+def is_on(config: Config) -> bool:
     """Whether a config asks for anything to be measured between two stretches."""
     settings = config.diagnostics
     return settings.sampling_variance or bool(health.asked(settings))
@@ -95,7 +97,7 @@ def _sampling_variance(
     assert member.memory is not None
     norms = _norms(parts, member, batch)
     weights = _priorities(parts.config, member.memory, norms.signals, slots)
-    batches = parts.config.replay.large_batch
+    batches = replay_of(parts.config).large_batch
     metrics = _ratios("sampling_variance", weights, norms.raw, batches)
     if norms.preconditioned is None:
         return metrics
@@ -104,7 +106,7 @@ def _sampling_variance(
 
 
 def _priorities(
-    config: Any, memory: Memory, signals: Signals, slots: jax.Array
+    config: Config, memory: Memory, signals: Signals, slots: jax.Array
 ) -> dict[str, jax.Array]:
     """The priorities of the schemes, `[M]` each."""
     weights = {
@@ -115,10 +117,10 @@ def _priorities(
         return weights
     own = _fresh(priorities.scheme(config), signals, config)
     stored = blocked_sums.get(memory.priorities.tree, slots)
-    return weights | {"own": own**config.replay.exponent, "stored": stored}
+    return weights | {"own": own ** replay_of(config).exponent, "stored": stored}
 
 
-def _fresh(scheme: Priority, signals: Signals, config: Any) -> jax.Array:
+def _fresh(scheme: Priority, signals: Signals, config: Config) -> jax.Array:
     """Scores, or 1 over their ranks among these."""
     scores = scheme(signals, config)
     if scheme.keeps != "ranks":
@@ -197,24 +199,24 @@ def _norms(parts: Parts, member: MemberState, batch: Transition) -> _Norms:
     return _Norms(_Squares(raw, _square(mean)), preconditioned, signals)
 
 
-def _loss(parts: Parts, member: MemberState) -> Any:
+def _loss(parts: Parts, member: MemberState) -> PyTree:
     """`loss(params, transition)` of ONE transition, beside what bootstraps now."""
     agent = member.agent
     bootstrap = agent.params if agent.target_params is None else agent.target_params
 
-    def loss(params: Any, one: Transition) -> tuple[jax.Array, Signals]:
+    def loss(params: Params, one: Transition) -> tuple[jax.Array, Signals]:
         return parts.agent.loss(params, bootstrap, one, parts.config)
 
     return loss
 
 
-def _preconditioner(config: Any, agent: AgentState, mean: Any) -> Any:
+def _preconditioner(config: Config, agent: AgentState, mean: Params) -> PyTree:
     """That of an update by the mean gradient, so that no second moment is zero."""
     update = optimizers.make(config).update
     return optimizers.preconditioner(config, update(mean, agent.optimizer)[1])
 
 
-def _square(gradient: Any, scale: Any = None) -> jax.Array:
+def _square(gradient: Params, scale: Params = None) -> jax.Array:
     """Squared norm, of the gradient times `scale` if there is one."""
     if scale is not None:
         gradient = jax.tree.map(jnp.multiply, gradient, scale)
