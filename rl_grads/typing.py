@@ -49,7 +49,11 @@ class Network(Protocol):
     """
 
     @property
-    def init(self) -> Callable[..., Params]: ...
+    def init(self) -> Callable[..., Params]:
+        """Fresh parameters, from a key and an observation."""
+        ...
 
     @property
-    def apply(self) -> Callable[..., Any]: ...
+    def apply(self) -> Callable[..., Any]:
+        """What the network says of an observation."""
+        ...
