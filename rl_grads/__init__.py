@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         td,
         training,
     )
+    from rl_grads.cli.library import compose
     from rl_grads.config import ConfigError, replace
     from rl_grads.training.population import Member, population
     from rl_grads.training.result import Result
@@ -38,6 +39,7 @@ __all__ = [
     "Result",
     "agents",
     "autodiff",
+    "compose",
     "config",
     "envs",
     "inspection",
@@ -56,6 +58,7 @@ _HOME = {
     "ConfigError": "config",
     "Member": "training.population",
     "Result": "training.result",
+    "compose": "cli.library",
     "population": "training.population",
     "replace": "config",
     "train": "training.train",

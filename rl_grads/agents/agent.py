@@ -97,7 +97,7 @@ def init_state(
         key: Split into one for the parameters and one for the agent's own draws.
         obs: One observation.
         config: The whole config; `agent.target`, `optimizer`, `gradient` and
-            `evaluation.average` are read.
+            `evaluation.average_window` are read.
         network: `init(key, obs) -> params`.
         estimator: Gradient estimator.
     """
@@ -105,7 +105,7 @@ def init_state(
     params = network.init(key_params, obs)
     target = config.agent.target
     has_target = target.period is not None or target.polyak is not None
-    has_average = config.evaluation.average is not None
+    has_average = config.evaluation.average_window is not None
     return AgentState(
         params=params,
         target_params=jax.tree.map(jnp.copy, params) if has_target else None,
@@ -168,15 +168,17 @@ def apply_gradient(state: AgentState, gradient: Params, config: Config) -> Agent
         state: Its parameters, target, average, optimizer and count of updates move.
         gradient: Of the shape of the parameters; the step is against it.
         config: The whole config; `optimizer`, `gradient`, `agent.target` and
-            `evaluation.average` are read.
+            `evaluation.average_window` are read.
     """
     steps, optimizer = optimizers.make(config).update(
         gradient, state.optimizer, state.params
     )
     params = optax.apply_updates(state.params, steps)
     updates, average = state.updates + 1, state.average
-    if config.evaluation.average is not None:
-        average = optax.incremental_update(params, average, config.evaluation.average)
+    window = config.evaluation.average_window
+    if window is not None:
+        step = average_step(updates, window)
+        average = optax.incremental_update(params, average, step)
     return state._replace(
         params=params,
         average=average,
@@ -226,6 +228,25 @@ def in_order(batch: Transition, weights: jax.Array | None, num_envs: int) -> Tra
 def evaluated(state: AgentState) -> Params:
     """The parameters that are judged: their average, where one is kept."""
     return state.params if state.average is None else state.average
+
+
+def average_step(updates: jax.Array, window: jax.Array | float) -> jax.Array:
+    """The step of the average at an update: `1 / (1 + window (updates - 1))`.
+
+    The polynomial-decay averaging of Shamir & Zhang (2013, section 4) with
+    `eta = 1 / window - 1`: iterate i of t weighs about as `(i / t) ** eta`.
+    The first step is 1, so nothing of the initial parameters is left in it. A window
+    of 1 is the mean of all iterates, one of 0 the last iterate.
+
+    Args:
+        updates: How many there have been, this one among them; at least 1.
+        window: Fraction of them, in [0, 1].
+
+    Example:
+        >>> [float(average_step(jnp.array(t), 0.5)) for t in (1, 3, 9)]
+        [1.0, 0.5, 0.2]
+    """
+    return 1 / (1 + window * (updates - 1))
 
 
 def _move_target(

@@ -15,6 +15,8 @@ from rl_grads.training.member import MemberState, Parts
 from rl_grads.training.schema import Config
 from rl_grads.typing import Params
 
+# What a run is judged by, of control and of prediction.
+HEADLINES = ("evaluation/return", "evaluation/rmsve")
 # Folded into a member's key; no iteration has this number.
 _EVALUATION = 0xFFFFFFFF
 # States times parameters: its decomposition takes about a tenth of a second.
@@ -35,11 +37,14 @@ class _Rollout(NamedTuple):
 def evaluate(
     parts: Parts, member: MemberState, time: jax.Array, axis: str | None = None
 ) -> dict[str, jax.Array]:
-    """Metrics of the current parameters: `evaluation/...`, scalars.
+    """Metrics `evaluation/...` of what `agents.agent.evaluated` says is judged.
 
     Control: mean return and length of greedy episodes in fresh environments.
     Prediction, where the exact values are known: root mean square value error, and the
     projected Bellman error unless states times parameters exceed a million.
+
+    Where an average of the parameters is kept it is judged, and the last iterate beside
+    it, in the same episodes: `evaluation/return_iterate`, `evaluation/rmsve_iterate`.
 
     Args:
         parts: What the member is made of.
@@ -47,26 +52,36 @@ def evaluate(
         time: Steps per environment so far; every evaluation draws its own keys.
         axis: See `run_greedy`.
     """
-    if parts.agent.greedy is not None:
-        key = jax.random.fold_in(member.key, _EVALUATION)
-        return _greedy(parts, member, jax.random.fold_in(key, time), axis)
+
+    def judge(params: Params) -> dict[str, jax.Array]:
+        if parts.agent.greedy is None:
+            return _prediction(parts, params)
+        return _control(parts, params, member, time, axis)
+
+    metrics = judge(evaluated(member.agent))
+    if member.agent.average is not None:
+        iterate = judge(member.agent.params)
+        metrics |= {f"{n}_iterate": iterate[n] for n in HEADLINES if n in iterate}
+    return metrics
+
+
+def _prediction(parts: Parts, params: Params) -> dict[str, jax.Array]:
     if parts.environment.exact is None:
         return {}
-    params = evaluated(member.agent)
     metrics = {"evaluation/rmsve": value_error(parts, params)}
     if _jacobian_size(parts, params) > _LARGEST_JACOBIAN:
         return metrics
     return metrics | {"evaluation/rmspbe": projected_error(parts, params)}
 
 
-def _greedy(
-    parts: Parts, member: MemberState, key: jax.Array, axis: str | None
+def _control(
+    parts: Parts, params: Params, member: MemberState, time: jax.Array, axis: str | None
 ) -> dict[str, jax.Array]:
     environment = parts.environment
     if environment.evaluation is not None:
         environment = environment.evaluation(member.environment)
-    agent, params = parts.agent, evaluated(member.agent)
-    end = run_greedy(agent, environment, params, key, parts.config, axis)
+    key = jax.random.fold_in(jax.random.fold_in(member.key, _EVALUATION), time)
+    end = run_greedy(parts.agent, environment, params, key, parts.config, axis)
     return {
         "evaluation/return": jnp.mean(end.reward.high),
         "evaluation/length": jnp.mean(end.length),

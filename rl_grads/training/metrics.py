@@ -160,8 +160,14 @@ METRICS = (
     Metric(
         "evaluation/return",
         "reward",
-        "mean undiscounted return of greedy episodes with the current parameters "
-        "(control agents)",
+        "mean undiscounted return of greedy episodes with the current parameters, or "
+        "their average where one is kept (control agents)",
+        higher_is_better=True,
+    ),
+    Metric(
+        "evaluation/return_iterate",
+        "reward",
+        "the same with the current parameters, where their average is judged",
         higher_is_better=True,
     ),
     Metric("evaluation/length", "steps", "mean length of those episodes"),
@@ -170,6 +176,12 @@ METRICS = (
         "reward",
         "root mean square error of the values over the on-policy distribution "
         "(prediction, where the exact values are known)",
+        higher_is_better=False,
+    ),
+    Metric(
+        "evaluation/rmsve_iterate",
+        "reward",
+        "the same of the current parameters, where their average is judged",
         higher_is_better=False,
     ),
     Metric(

@@ -65,10 +65,10 @@ class Evaluation:
     max_steps: int = setting(
         10_000, "longest evaluation episode where nothing truncates it", at_least(1)
     )
-    average: float | None = number(
+    average_window: float | None = number(
         None,
-        "step, at each update, of an average of the parameters that is evaluated in "
-        "their place; null: they themselves are",
+        "fraction of the updates so far over which an average of the parameters "
+        "reaches that is evaluated in their place; null: they themselves are",
         unit,
     )
 

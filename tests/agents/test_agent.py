@@ -188,17 +188,22 @@ def test_members_are_a_vmap():
 
 
 def test_an_average_of_the_parameters_follows_them_by_hand():
-    config = replace(setting(), {"evaluation.average": 0.25})
+    config = replace(setting(), {"evaluation.average_window": 0.5})
     agent = agents.prediction(network=ONE)
     state = agent.init(KEY, jnp.ones(1), config)
     assert state.average["w"] is not state.params["w"]
     assert evaluated(state)["w"].tolist() == [0.0]
     found = []
-    for _ in range(2):
+    for _ in range(3):
         state, _ = agent.update(state, batch([1.0], 0.5), None, config)
         found.append((float(state.params["w"][0]), float(evaluated(state)["w"][0])))
-    # w as in the first test; the average += 0.25 * (w - average)
-    assert found == [(0.5, 0.125), (0.875, 0.3125)]
+    # w as in the first test; over half of the updates iterate i weighs as i: after one
+    # update the average is the iterate, and nothing is left of the start.
+    first, second, third = 0.5, 0.875, 1.15625
+    averages = (first, (first + 2 * second) / 3, (first + 2 * second + 3 * third) / 6)
+    np.testing.assert_allclose(
+        found, list(zip((first, second, third), averages, strict=True)), rtol=1e-6
+    )
     bare = agent.init(KEY, jnp.ones(1), setting())
     assert bare.average is None
     assert evaluated(bare) is bare.params

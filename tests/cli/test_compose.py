@@ -108,7 +108,7 @@ def test_the_main_job():
         optimizer=Adam(learning_rate=3e-4, learning_rate_decay=0.1),
         gradient=Gradient(update=UpdateClip(clip="global_norm", max_norm=10.0)),
         training=Training(num_envs=10, updates_per_iteration=10),
-        evaluation=Evaluation(average=3e-4),
+        evaluation=Evaluation(average_window=0.05),
         run=RunSection(id="here"),
     )
 

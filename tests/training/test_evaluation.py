@@ -112,7 +112,7 @@ def test_the_average_is_evaluated_and_training_does_not_know():
             "tracking.interval": 20,
         },
     )
-    sweep = {"evaluation.average": [1.0, 0.1]}
+    sweep = {"evaluation.average_window": [0.0, 0.5]}  # The last iterate; about half.
     plain = rg.train(members=rg.population(base, [0]))
     both = rg.train(members=rg.population(base, [0], sweep))
     (last,), (first, second) = plain.params, both.params
@@ -122,6 +122,9 @@ def test_the_average_is_evaluated_and_training_does_not_know():
     np.testing.assert_array_equal(losses[0], losses[1])
     errors = both.metrics["evaluation/rmsve"]
     np.testing.assert_allclose(errors[0], plain.metrics["evaluation/rmsve"][0])
+    of_iterate = both.metrics["evaluation/rmsve_iterate"]
+    np.testing.assert_allclose(of_iterate, np.stack([errors[0]] * 2))
+    assert "evaluation/rmsve_iterate" not in plain.metrics
     # By hand: true values 1/6 .. 5/6, states visited as 1 : 2 : 3 : 2 : 1.
     true = np.arange(1, 6) / 6
     off = np.square(second["w"].ravel() - true)
