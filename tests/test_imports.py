@@ -8,7 +8,7 @@ import pytest
 from scripts import rooms
 from scripts.rooms import PACKAGE, imports, modules, named, room
 
-COMMON = {"atomic", "config", "register", "schemas", "typing"}
+COMMON = {"atomic", "blame", "config", "register", "schemas", "typing"}
 FLOOR = {"autodiff", "td", "envs", "replay", "tracking", "analysis"}
 MIDDLE = FLOOR | {"gradients", "agents"}
 # Which rooms a room may import, besides itself. A room that is not named here is not
@@ -16,6 +16,7 @@ MIDDLE = FLOOR | {"gradients", "agents"}
 MAY_IMPORT = {
     "atomic": set(),
     "typing": set(),
+    "blame": {"config", "typing"},
     "config": {"typing"},
     "long": {"typing"},
     "prng": set(),

@@ -1,6 +1,6 @@
 """From a config to an environment: suites, registered names, wrappers."""
 
-from rl_grads import register
+from rl_grads import blame, register
 from rl_grads.config import ConfigError, nearest, shown
 from rl_grads.envs.environment import Environment
 from rl_grads.envs.schema import Env
@@ -32,8 +32,10 @@ def make(config: Env) -> Environment:
     """
     environment = wrap(_bare(config), config.wrappers)
     for name in config.wrappers.own:
-        wrapped = register.get("wrapper", name)(environment, config)
-        environment = _checked(wrapped, f"env.wrappers.own={name}")
+        wrapper, what = register.get("wrapper", name), f"env.wrappers.own={name}"
+        with blame.calling(what, wrapper):
+            wrapped = wrapper(environment, config)
+        environment = _checked(wrapped, blame.named(what, wrapper))
     return environment
 
 
@@ -113,15 +115,18 @@ def _parts(name: str) -> tuple[str, str]:
 
 def _registered(config: Env) -> Environment:
     """What a user's function returns for its registered name."""
-    return _checked(register.get("env", config.id)(config), f"env.id={config.id!r}")
+    maker, what = register.get("env", config.id), f"env={config.id}"
+    with blame.calling(what, maker):
+        made = maker(config)
+    return _checked(made, blame.named(what, maker))
 
 
 def _checked(made: object, given: str) -> Environment:
     """What a registered function has returned, if it is an environment."""
     if not isinstance(made, Environment):
         raise ConfigError(
-            f"{given}: the registered function returned a {type(made).__name__}, "
-            "expected an Environment"
+            f"{given}: expected an rl_grads Environment, not {type(made).__name__}; "
+            f"see {blame.PAGE}"
         )
     return made
 

@@ -1,7 +1,15 @@
 """The door of training: whether the parts of a config fit each other."""
 
 from rl_grads.envs.environment import Environment
-from rl_grads.training.checks import declared, lengths, measured, memory, meta, network
+from rl_grads.training.checks import (
+    contracts,
+    declared,
+    lengths,
+    measured,
+    memory,
+    meta,
+    network,
+)
 from rl_grads.training.checks.refusal import refuse
 from rl_grads.training.engine import Given
 from rl_grads.training.population import check_precision, check_seeds
@@ -19,9 +27,11 @@ def check(config: Config, given: Given) -> None:
     lengths.check(config)
     _check_target(config)
     measured.check_memory(config)
+    contracts.check_arguments(config)
     environment = _environment(config, given)
     memory.check(config, environment)
     declared.check(config, given.agent, environment)
+    contracts.check(config, given, environment)
     if given.agent is None:
         network.check(config, environment)
     measured.check_activations(config, given, environment)
