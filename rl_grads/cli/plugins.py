@@ -2,12 +2,16 @@
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from rl_grads import register
 from rl_grads.config import ConfigError
+
+_ENV = re.compile(r"\+*env(\.id)?=")
+_MODULE = re.compile(r"gymnasium/([\w.]+):")
 
 
 class Split(NamedTuple):
@@ -20,6 +24,8 @@ class Split(NamedTuple):
 def split(argv: Sequence[str]) -> Split:
     """Separate every `--plugin MODULE` (or `--plugin=MODULE`) from the rest.
 
+    `env=gymnasium/MODULE:ID` asks for the module as well, as Gymnasium reads such ids.
+
     Raises:
         ConfigError: The name of the module is missing.
     """
@@ -30,6 +36,9 @@ def split(argv: Sequence[str]) -> Split:
             names.append(next(arguments, ""))
         elif argument.startswith("--plugin="):
             names.append(argument.partition("=")[2])
+        elif _ENV.match(argument):
+            names += _MODULE.findall(argument)
+            rest.append(_MODULE.sub("gymnasium/", argument))
         else:
             rest.append(argument)
     for name in names:

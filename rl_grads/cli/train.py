@@ -123,7 +123,7 @@ def _task(
 
     try:
         _point(job, asked, composed)
-    except (*errors.KNOWN, CannotWrite) as error:
+    except (*errors.KNOWN, CannotWrite, errors.PointFailed) as error:
         failures.append(error)
 
 
@@ -192,6 +192,8 @@ def _swept(job: Job, asked: signals.Signals, composed: "DictConfig") -> None:
 
     try:
         _point(job, asked, composed)
+    except errors.PointFailed:
+        raise
     except Exception as error:
         settings = HydraConfig.get()
         known = isinstance(error, errors.KNOWN)
@@ -282,7 +284,7 @@ def _show(
     console = rich.console.Console(stderr=True)
     console.print(f"Device: {devices.describe()}")
     request = Request(Given(None, None), members, origin)
-    with asked.noted():
+    with asked.noted(), _failing(job, home):
         result = train_all(request, home, asked.asked)
     if result.halted_at is not None:
         at = f"stopped at step {result.halted_at:,} of each member"
@@ -292,6 +294,23 @@ def _show(
     rich.console.Console().print(result_table(summary, _written(home)))
     console.print(_timing(summary))
     asked.end()
+
+
+@contextlib.contextmanager
+def _failing(job: Job, home: pathlib.Path) -> Iterator[None]:
+    """Say what an environment has raised, and what is kept of the run."""
+    from rl_grads.cli import errors
+    from rl_grads.envs.faults import EnvironmentFailed
+
+    try:
+        yield
+    except EnvironmentFailed as failed:
+        errors.tell(f"{COMMAND}: {failed}", full=job.tracebacks)
+        if failed.result is not None and len(failed.result.steps):
+            rows, last = len(failed.result.steps), failed.result.steps[-1]
+            kept = f"{rows} rows, and the parameters at step {last:,}"
+            print(f"{COMMAND}: kept in {home}: {kept}", file=sys.stderr)
+        raise errors.PointFailed(1) from failed
 
 
 def _timing(summary: Mapping[str, Json]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rl_grads.config.changing import walk
-from rl_grads.config.classes import SCHEMAS, full_name, is_config, schema_group
+from rl_grads.config.classes import SCHEMAS, Fixed, full_name, is_config, schema_group
 from rl_grads.config.declaring import Field, fields, plain_types
 from rl_grads.config.domains import Interval
 from rl_grads.config.words import ConfigError, nearest, shown
@@ -49,7 +49,8 @@ def _canonical_value(value: Value, field: Field) -> Value:
     if isinstance(value, list | tuple):
         return tuple(_canonical_value(v, field) for v in value)
     if isinstance(value, Mapping):
-        return {k: _canonical_value(value[k], field) for k in sorted(value)}
+        items = {k: _canonical_value(value[k], field) for k in sorted(value, key=str)}
+        return items if field.is_leaf else Fixed(items)
     if isinstance(value, bool):
         return value
     if field.is_leaf and isinstance(value, numbers.Real):

@@ -142,5 +142,25 @@ def _register(jax: ModuleType, cls: type) -> None:
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
 
 
+class Fixed(dict):
+    """A mapping of plain values as part of a program's structure: it has a hash.
+
+    Example:
+        >>> Fixed({"size": 1}) == Fixed({"size": True})
+        False
+    """
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(repr(self))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, dict) and repr(self) == repr(Fixed(other))
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+
 def _hashable(value: Value) -> Value:
+    if isinstance(value, dict):
+        return Fixed(value)
     return tuple(value) if isinstance(value, list) else value

@@ -52,6 +52,22 @@ class Anything(NamedTuple):
         return ""
 
 
+class Plain(NamedTuple):
+    """Accepts what JSON can hold."""
+
+    def __contains__(self, value: object) -> bool:
+        if isinstance(value, list | tuple):
+            return all(one in self for one in value)
+        if isinstance(value, dict):
+            return all(isinstance(k, str) and v in self for k, v in value.items())
+        if isinstance(value, float):
+            return math.isfinite(value)
+        return value is None or isinstance(value, bool | int | str)
+
+    def __str__(self) -> str:
+        return "a plain value"
+
+
 class Domain(Protocol):
     """Which values a field accepts, and in words."""
 
@@ -65,6 +81,7 @@ positive = Interval(low=0.0)
 non_negative = Interval(low=0.0, low_closed=True)
 unit = Interval(0.0, 1.0, low_closed=True, high_closed=True)
 anything = Anything()
+plain = Plain()
 
 
 def at_least(low: float) -> Interval:

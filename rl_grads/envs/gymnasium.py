@@ -17,7 +17,7 @@ import collections
 import functools
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -28,9 +28,11 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from jax.custom_batching import custom_vmap
 from jax.experimental import io_callback
 
+from rl_grads.config.classes import Fixed
+from rl_grads.envs import faults
 from rl_grads.envs.environment import Environment, Step
 from rl_grads.envs.gymnasium_game import Game, game_of
-from rl_grads.typing import PyTree
+from rl_grads.typing import PyTree, Value
 
 # Instances that one reset site may keep before it reuses those of its oldest reset.
 # Two resets per device are always kept.
@@ -56,7 +58,7 @@ def names() -> tuple[str, ...]:
     return tuple(gymnasium.registry)
 
 
-def make(name: str) -> Environment:
+def make(name: str, kwargs: Mapping[str, Value] | None = None) -> Environment:
     """The Gymnasium environment of that id.
 
     One call of `reset` under any nest of `jax.vmap` makes one vector environment, each
@@ -66,6 +68,7 @@ def make(name: str) -> Environment:
 
     Args:
         name: A registered id with discrete actions, such as `"FrozenLake-v1"`.
+        kwargs: Arguments of `gymnasium.make`, such as `{"map_name": "8x8"}`.
 
     Returns:
         The environment. Observations are float32, one-hot float32 where the space is
@@ -80,7 +83,7 @@ def make(name: str) -> Environment:
         >>> environment.num_actions, environment.observation.shape
         (4, (16,))
     """
-    game = game_of(name)
+    game = game_of(name, Fixed(kwargs or {}))
     reset_batch, step_batch = _host_calls(_Site(game))
     shown = game.encoding.shown
 
@@ -111,13 +114,13 @@ def make(name: str) -> Environment:
     )
 
 
-def check(name: str) -> None:
-    """Refuse an id that `make` cannot serve.
+def check(name: str, kwargs: Mapping[str, Value] | None = None) -> None:
+    """Refuse an id, or arguments, that `make` cannot serve.
 
     Raises:
         ConfigError: As `make`.
     """
-    game_of(name)
+    game_of(name, Fixed(kwargs or {}))
 
 
 @atexit.register
@@ -189,7 +192,7 @@ class _Copied(gymnasium.Wrapper):
 
     def reset(self, **options: PyTree) -> tuple[np.ndarray, dict[str, PyTree]]:
         obs, _ = self.env.reset(**options)
-        return np.array(obs), {}
+        return self._own(obs, "reset()"), {}
 
     def step(
         self, action: PyTree
@@ -197,22 +200,31 @@ class _Copied(gymnasium.Wrapper):
         obs, *numbers, _ = self.env.step(action)
         # Some return arrays of one number, which is not a number to Python.
         reward, terminated, truncated = (np.asarray(x).item() for x in numbers)
-        return np.array(obs), reward, bool(terminated), bool(truncated), {}
+        copied = self._own(obs, "step()")
+        return copied, reward, bool(terminated), bool(truncated), {}
+
+    def _own(self, obs: PyTree, where: str) -> np.ndarray:
+        copied, declared = np.array(obs), self.env.observation_space.shape
+        if copied.shape != declared:
+            said = f"observations of shape {declared}, as its observation_space says"
+            raise ValueError(f"expected {said}; {where} gave {copied.shape}")
+        return copied
 
 
-def _instance(spec: PyTree) -> gymnasium.Env:
+def _instance(game: Game) -> gymnasium.Env:
     """One environment on the host.
 
     Of a spec, not its id: the id would be looked up, and warned about, each time.
     """
-    return _Copied(gymnasium.make(spec, disable_env_checker=True))
+    made = gymnasium.make(game.spec, disable_env_checker=True, **game.kwargs)
+    return _Copied(made)
 
 
 class _Pool:
     """One Gymnasium vector environment under its current handle."""
 
     def __init__(self, game: Game, size: int):
-        one = functools.partial(_instance, game.spec)
+        one = functools.partial(_instance, game)
         self.vector = SyncVectorEnv(
             [one] * size, autoreset_mode=AutoresetMode.SAME_STEP
         )
@@ -258,7 +270,10 @@ class _Site:
 
     def reset(self, least: int, seeds: jax.Array) -> tuple[HostState, np.ndarray]:
         """A vector environment with these seeds, and its first observations."""
-        host = np.asarray(seeds)
+        with faults.noted(self.game.name):
+            return self._reset(least, np.asarray(seeds))
+
+    def _reset(self, least: int, host: np.ndarray) -> tuple[HostState, np.ndarray]:
         pool = self._pool(len(host), least)
         obs = pool.reset(host)
         index = np.arange(len(host), dtype=np.int32)
@@ -268,6 +283,10 @@ class _Site:
 
     def step(self, *arguments: jax.Array) -> tuple[np.ndarray, Step]:
         """Step the vector environments behind the handles, each as a whole."""
+        with faults.noted(self.game.name):
+            return self._step(*arguments)
+
+    def _step(self, *arguments: jax.Array) -> tuple[np.ndarray, Step]:
         handle, index, counter, action = map(np.asarray, arguments)
         result = self._empty(len(handle))
         for one in np.unique(handle):

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,7 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rl_grads import blame
 from rl_grads.config import ConfigError, nearest
+from rl_grads.config.classes import Fixed
 from rl_grads.typing import Observation, PyTree
 
 # States of a one-hot observation, which then takes 64 MiB.
@@ -35,7 +38,9 @@ class Encoding(NamedTuple):
 class Game(NamedTuple):
     """What is static about one Gymnasium id."""
 
+    name: str
     spec: Any
+    kwargs: Fixed
     num_actions: int
     first_action: int
     encoding: Encoding
@@ -44,11 +49,12 @@ class Game(NamedTuple):
 
 
 @functools.cache
-def game_of(name: str) -> Game:
-    """Make an environment once and read its spaces.
+def game_of(name: str, kwargs: Fixed = Fixed()) -> Game:  # noqa: B008 (has a hash)
+    """Make an environment, reset and step it once, and read its spaces.
 
     Args:
         name: A registered id.
+        kwargs: Arguments of its maker.
 
     Raises:
         ConfigError: The id is unknown or cannot serve, or a dependency is missing.
@@ -57,16 +63,19 @@ def game_of(name: str) -> Game:
         >>> game_of("FrozenLake-v1").observation.shape
         (16,)
     """
-    env = _probe(name)
+    env = _probe(name, kwargs)
     actions, space = env.action_space, env.observation_space
-    env.close()
     if not isinstance(actions, gymnasium.spaces.Discrete):
         found = "continuous" if isinstance(actions, gymnasium.spaces.Box) else actions
         raise _refusal(name, f"{found} actions; the agents here need discrete ones")
     encoding = _encoding(name, space)
+    _try(name, env, encoding)
+    env.close()
     observation = jax.eval_shape(encoding.shown, encoding.sent)
     return Game(
+        name=f"gymnasium/{name}",
         spec=gymnasium.spec(name),
+        kwargs=kwargs,
         num_actions=int(actions.n),
         first_action=int(actions.start),
         encoding=encoding,
@@ -75,24 +84,79 @@ def game_of(name: str) -> Game:
     )
 
 
-def _probe(name: str) -> PyTree:
+def _probe(name: str, kwargs: Fixed) -> gymnasium.Env:
     """One instance of an id, or the reason why there is none."""
+    if ":" in name:
+        module, _, inner = name.partition(":")
+        words = f"import {module} first (--plugin {module}), and ask for {inner}"
+        raise _refusal(name, words)
     if name not in gymnasium.registry:
-        hint = nearest(
-            f"gymnasium/{name}", [f"gymnasium/{n}" for n in gymnasium.registry]
-        )
-        raise _refusal(name, f"Gymnasium has no such id{hint}")
+        raise _refusal(name, f"Gymnasium has no such id{_hint(name)}")
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     try:
         with warnings.catch_warnings():
             # Box2D's bindings crash the interpreter where this one is an error.
             warnings.filterwarnings("ignore", "builtin type", DeprecationWarning)
-            env = gymnasium.make(name)
-    except (gymnasium.error.Error, ImportError) as error:
-        raise _refusal(name, f"it cannot be made: {error}") from error
+            env = gymnasium.make(name, **kwargs)
+    except TypeError as error:
+        raise _refusal(name, f"it cannot be made: {_arguments(error)}") from error
+    except Exception as error:
+        raise _refusal(name, f"it cannot be made: {blame.words(error)}") from error
     if any(c.__name__ == "FunctionalJaxEnv" for c in type(env.unwrapped).__mro__):
         raise _refusal(name, "it runs JAX, which a call from JAX to the host cannot")
     return env
+
+
+# Packages that bring ids of their own, by what these begin with.
+_PACKAGES = {"ALE/": ("ale-py", "ale_py")}
+
+
+def _hint(name: str) -> str:
+    """The package that has such ids, or the nearest id."""
+    for begin, (package, module) in _PACKAGES.items():
+        if name.startswith(begin):
+            return f"; {begin}... needs: pip install {package}, and --plugin {module}"
+    return nearest(f"gymnasium/{name}", [f"gymnasium/{n}" for n in gymnasium.registry])
+
+
+def _arguments(error: TypeError) -> str:
+    """An argument that a maker wants or does not know, with the key that sets it."""
+    said = blame.words(error).partition(" was raised from the environment creator")[0]
+    missing = re.search(r"missing \d+ required \S+ arguments?: '(\w+)'", said)
+    unknown = re.search(r"unexpected keyword argument '(\w+)'", said)
+    if missing:
+        return f"its maker wants env.kwargs.{missing[1]} ({said})"
+    if unknown:
+        return f"its maker takes no env.kwargs.{unknown[1]} ({said})"
+    return said
+
+
+def _try(name: str, env: gymnasium.Env, encoding: Encoding) -> None:
+    """Reset and step it once, and look at what it gives."""
+    whose = type(env.unwrapped)
+    what = f"env.id='gymnasium/{name}'"
+    with blame.calling(what, whose), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Gymnasium's own, of other conventions.
+        obs, _ = env.reset(seed=0)
+        _check_shape(what, whose, "reset()", obs, encoding)
+        obs, reward, *ends, _ = env.step(env.action_space.sample())
+        _check_shape(what, whose, "step()", obs, encoding)
+        values = (float(np.asarray(x).item()) for x in (reward, *ends))
+        if len([*values]) != 3:
+            raise ValueError(
+                "step() did not give (obs, reward, terminated, truncated, info)"
+            )
+
+
+def _check_shape(
+    what: str, whose: type, where: str, obs: Observation, encoding: Encoding
+) -> None:
+    found, wanted = np.shape(obs), encoding.sent.shape
+    if found != wanted:
+        raise ConfigError(
+            f"{blame.named(what, whose)}: expected observations of shape {wanted}, as "
+            f"its observation_space says; {where} gave {found}"
+        )
 
 
 def _encoding(name: str, space: PyTree) -> Encoding:

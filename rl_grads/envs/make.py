@@ -52,9 +52,19 @@ def check(config: Env) -> None:
         ConfigError: Suite, id or parameter is unknown, a dependency is missing, or
             actions or observations are of a kind that the agents here cannot use.
     """
+    for key in config.kwargs:
+        if key in config.params:
+            expected = f"one of env.kwargs.{key} and env.params.{key}, not both"
+            raise ConfigError(f"env.kwargs.{key}={config.kwargs[key]!r}: {expected}")
     if config.id in register.names("env"):
         return
     suite, name = _parts(config.id)
+    if suite != "gymnasium":
+        for key, value in config.kwargs.items():
+            raise ConfigError(
+                f"env.kwargs.{key}={value!r}: expected nothing; only the makers of "
+                f"gymnasium and registered environments take arguments, not {config.id}"
+            )
     if suite == "gymnax":
         from rl_grads.envs import gymnax
 
@@ -67,7 +77,7 @@ def check(config: Env) -> None:
     if suite == "gymnasium":
         from rl_grads.envs import gymnasium
 
-        return gymnasium.check(name)
+        return gymnasium.check(name, config.kwargs)
     return _check_chain(name)
 
 
@@ -96,7 +106,7 @@ def _bare(config: Env) -> Environment:
     if suite == "gymnasium":
         from rl_grads.envs import gymnasium
 
-        return gymnasium.make(name)
+        return gymnasium.make(name, config.kwargs)
     from rl_grads.envs import chain
 
     return chain.make(name)

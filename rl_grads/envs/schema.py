@@ -1,6 +1,8 @@
 """Config of the environment. Imports no JAX."""
 
-from rl_grads.config import at_least, config, group, number, positive, setting
+from typing import Any
+
+from rl_grads.config import at_least, config, group, number, plain, positive, setting
 from rl_grads.register import Registered
 
 
@@ -33,4 +35,7 @@ class Env:
 
     id: str = setting("gymnax/CartPole-v1", "suite/name, or a registered name")
     params: dict[str, float] = number({}, "physics of a gymnax environment, by name")
+    kwargs: dict[str, Any] = setting(
+        {}, "arguments of its maker, by name: of a Gymnasium id, or your own", plain
+    )
     wrappers: Wrappers = group(Wrappers, "changes to rewards and observations")

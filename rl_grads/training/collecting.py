@@ -12,7 +12,13 @@ from rl_grads.agents.agent import AgentState
 from rl_grads.envs.environment import INSTANCES, Environment
 from rl_grads.replay import memory
 from rl_grads.replay.buffer import Experience, SecondDraw
-from rl_grads.training.member import Episodes, Finished, MemberState, Parts
+from rl_grads.training.member import (
+    Episodes,
+    Finished,
+    MemberState,
+    Parts,
+    Unusable,
+)
 from rl_grads.training.schema import Training
 from rl_grads.typing import Function, Observation, PyTree, State
 
@@ -138,8 +144,24 @@ def _count(episodes: Episodes, new: Experience) -> tuple[Episodes, Finished]:
 def store(
     parts: Parts, member: MemberState, time: jax.Array, new: Experience
 ) -> MemberState:
-    """Put new transitions into the replay memory, where there is one."""
+    """Put new transitions into the replay memory, where there is one; note what of
+    them is not finite."""
+    training = parts.config.training
+    after = (time + training.num_steps) * training.num_envs
+    member = member._replace(unusable=_unusable(member.unusable, new, after))
     if member.memory is None or parts.size is None:
         return member
     kept = memory.add(member.memory, parts.size, time, new, member.obs, parts.config)
     return member._replace(memory=kept)
+
+
+def _unusable(before: Unusable, new: Experience, env_steps: jax.Array) -> Unusable:
+    """The first step so far, by what was not finite in it."""
+
+    def first(at: jax.Array, x: jax.Array) -> jax.Array:
+        if not jnp.issubdtype(x.dtype, jnp.inexact):
+            return at
+        bad = (at < 0) & ~jnp.all(jnp.isfinite(x))
+        return jnp.where(bad, env_steps, at).astype(jnp.int32)
+
+    return Unusable(first(before.reward, new.r_t), first(before.observation, new.s_t))

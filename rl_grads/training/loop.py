@@ -23,6 +23,7 @@ from rl_grads.training.member import (
     Metrics,
     Parts,
     Stretch,
+    Unusable,
 )
 from rl_grads.typing import PyTree
 
@@ -43,6 +44,7 @@ def init(parts: Parts, key: jax.Array) -> MemberState:
             long.zero(zeros), jnp.zeros(num_envs, jnp.int32), jnp.int32(0)
         ),
         diverged_at=jnp.int32(-1),
+        unusable=Unusable(jnp.int32(-1), jnp.int32(-1)),
         key=key,
     )
     return member._replace(meta=_meta(parts, member))

@@ -42,6 +42,13 @@ class Stretch(NamedTuple):
     sums: tuple[dict[str, Long], "Finished"]
 
 
+class Unusable(NamedTuple):
+    """Environment step of the first one that was not finite; -1 if none."""
+
+    reward: jax.Array
+    observation: jax.Array
+
+
 class MemberState(NamedTuple):
     """Everything that one member carries through training.
 
@@ -52,6 +59,7 @@ class MemberState(NamedTuple):
         memory: Replay memory; None when learning online.
         episodes: What is known of its episodes.
         diverged_at: Environment step of the first non-finite gradient; -1 if none.
+        unusable: Likewise of what the environment gave.
         key: Its PRNG key; the keys of iterations are folded out of it.
         meta: What is learned of its config; None where nothing is.
         stretch: What the iterations since the last row add up to (see `chunk`).
@@ -63,6 +71,7 @@ class MemberState(NamedTuple):
     memory: memory.Memory | None
     episodes: Episodes
     diverged_at: jax.Array
+    unusable: Unusable
     key: jax.Array
     meta: online.MetaState | None = None
     stretch: "Stretch | None" = None

@@ -1,11 +1,12 @@
 """What a run gives back."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from rl_grads.analysis.statistics import summarise
+from rl_grads.envs.faults import EnvironmentFailed
 from rl_grads.training.places import differing, points_of
 from rl_grads.training.population import Member
 from rl_grads.typing import Document, Json
@@ -39,6 +40,10 @@ class Result(NamedTuple):
         device: The device in words.
         halted_at: Environment step per member at which it was asked to stop; None
             where it came to its end.
+        unusable: Of each member, the environment step of the first `"reward"` and of
+            the first `"observation"` that was not finite, where there was one.
+        failure: What an environment on the host has raised; None if nothing. Rows and
+            parameters are then those before it.
     """
 
     members: tuple[Member, ...]
@@ -49,10 +54,14 @@ class Result(NamedTuple):
     timing: Timing
     device: str
     halted_at: int | None = None
+    unusable: tuple[Mapping[str, int], ...] = ()
+    failure: EnvironmentFailed | None = None
 
     @property
     def status(self) -> str:
-        """`interrupted`, `diverged` (a member is) or `finished`."""
+        """`failed`, `interrupted`, `diverged` (a member is) or `finished`."""
+        if self.failure is not None:
+            return "failed"
         if self.halted_at is not None:
             return "interrupted"
         return "diverged" if any(at >= 0 for at in self.diverged_at) else "finished"
@@ -65,6 +74,7 @@ class Result(NamedTuple):
             metrics={name: values[index] for name, values in self.metrics.items()},
             params=tuple(self.params[i] for i in index),
             diverged_at=tuple(self.diverged_at[i] for i in index),
+            unusable=tuple(self.unusable[i] for i in index),
         )
 
     def points(self) -> tuple["Result", ...]:
@@ -105,6 +115,26 @@ class Result(NamedTuple):
 
     def notes(self) -> list[str]:
         """What one should know before using the numbers, a line each."""
+        return [*self._not_finite(), *self._left_out()]
+
+    def _not_finite(self) -> Iterator[str]:
+        """Who met something that was not finite, what, and when."""
+        kinds = {
+            kind: [found.get(kind, -1) for found in self.unusable]
+            for kind in ("observation", "reward")
+        }
+        kinds["gradient"] = [*self.diverged_at]
+        for kind, steps in kinds.items():
+            met = {m: at for m, at in enumerate(steps) if at >= 0}
+            if met:
+                who = ", ".join(
+                    f"{self.members[m].seed} (step {at:,})" for m, at in met.items()
+                )
+                end = ", and learning stopped there" if kind == "gradient" else ""
+                plural = "s" if len(met) > 1 else ""
+                yield f"a {kind} was not finite{end}: seed{plural} {who}"
+
+    def _left_out(self) -> list[str]:
         left_out = self.metrics.get("replay/left_out", np.zeros(1))
         most = np.nanmax(left_out, initial=0.0)
         if not most > 0:
@@ -161,6 +191,8 @@ def join(results: list[Result], order: list[int]) -> Result:
         timing=Timing(*map(sum, zip(*(r.timing for r in results), strict=True))),
         device=results[0].device,
         halted_at=results[-1].halted_at,
+        unusable=_ordered([u for r in results for u in r.unusable], place),
+        failure=next((r.failure for r in results if r.failure), None),
     )
 
 

@@ -15,6 +15,8 @@ import numpy as np
 
 from rl_grads import prng
 from rl_grads.agents.agent import evaluated
+from rl_grads.envs import faults
+from rl_grads.envs.make import make as make_environment
 from rl_grads.training import compilation, devices, maybe
 from rl_grads.training.checks.door import check
 from rl_grads.training.diagnostics import measuring
@@ -72,6 +74,7 @@ class Plan(NamedTuple):
         engine: The compiled programs.
         configs: All configs, stacked and padded, on the devices.
         clock: Started with the plan.
+        on_host: Whether its environments live on the host, where they may fail.
     """
 
     members: tuple[Member, ...]
@@ -80,6 +83,7 @@ class Plan(NamedTuple):
     engine: Engine
     configs: Any
     clock: compilation.Clock
+    on_host: bool
 
 
 def plan_for(given: Given, members: Sequence[Member]) -> Plan:
@@ -87,21 +91,32 @@ def plan_for(given: Given, members: Sequence[Member]) -> Plan:
     clock = compilation.Clock(time.perf_counter(), compilation.seconds())
     config = members[0].config
     check(config, given)
-    on_host = given.environment is not None and not given.environment.resamples
-    limit = 1 if on_host else devices.device_limit(config)
+    environment = given.environment or make_environment(config.env)
+    on_host = not environment.resamples
+    limit = 1 if given.environment and on_host else devices.device_limit(config)
     layout = devices.layout(len(members), limit)
     stacked = devices.put(layout, stack(members))
     programs = engine(given, layout.mesh)
-    return Plan(tuple(members), config, layout, programs, stacked, clock)
+    return Plan(tuple(members), config, layout, programs, stacked, clock, on_host)
 
 
 class Ended(NamedTuple):
-    """Where training has ended: at its end, or where it was halted."""
+    """Where training has ended.
+
+    Attributes:
+        snapshot: The state there. Where an environment has failed, of the last row, and
+            of its members only what a result takes.
+        rows: All rows.
+        timing: What it took.
+        halted: Whether it was asked to stop.
+        failed: What an environment on the host has raised; None if nothing.
+    """
 
     snapshot: Snapshot
     rows: tuple["Row", ...]
     timing: Timing
     halted: bool
+    failed: faults.EnvironmentFailed | None = None
 
 
 def train_from(
@@ -119,12 +134,18 @@ def train_from(
         history: Rows up to the snapshot, of a resumed run.
     """
     rows, first, pace = list(history), snapshot.iteration, Pace()
-    halted = False
+    halted, failed = False, None
     for stop in stops(plan.config):
         done = bool(rows) and _all_done(plan.config, rows[-1].metrics)
-        if done or halted or stop.iteration <= snapshot.logged:
+        if done or halted or failed or stop.iteration <= snapshot.logged:
             continue
-        snapshot, row = advance(plan, snapshot, stop, hooks.halted, pace)
+        kept = _kept(plan, snapshot)
+        try:
+            with faults.told():
+                snapshot, row = advance(plan, snapshot, stop, hooks.halted, pace)
+        except faults.EnvironmentFailed as error:
+            snapshot, failed = kept, error
+            continue
         if row is not None:
             rows.append(row)
             hooks.row(row.step, row.metrics)
@@ -138,7 +159,22 @@ def train_from(
         compile_s=compilation.seconds() - plan.clock.compile_s,
         steps=(snapshot.iteration - first) * per,
     )
-    return Ended(snapshot, tuple(rows), timing, halted)
+    return Ended(snapshot, tuple(rows), timing, halted, failed)
+
+
+def _kept(plan: Plan, snapshot: Snapshot) -> Snapshot:
+    """A snapshot that outlives its arrays, where an environment may fail."""
+    if not plan.on_host:
+        return snapshot
+    members = snapshot.members
+    kept = (members.agent.params, members.agent.average)
+    params, average, *stops = jax.tree.map(
+        jnp.copy, (*kept, members.diverged_at, members.unusable)
+    )
+    agent = members.agent._replace(params=params, average=average)
+    names = ("diverged_at", "unusable")
+    members = members._replace(agent=agent, **dict(zip(names, stops, strict=True)))
+    return snapshot._replace(members=members)
 
 
 def fresh(plan: Plan, iteration: int = 0) -> PyTree:
@@ -152,10 +188,13 @@ def fresh(plan: Plan, iteration: int = 0) -> PyTree:
 
 def start(plan: Plan) -> Snapshot:
     """The state before the first update, with the replay memory warmed up."""
-    members = fresh(plan)
     iterations = warm_up_iterations(plan.config)
-    if iterations:
-        members, _ = plan.engine.warm_up(plan.configs, members, 0, iterations)
+    with faults.told():
+        members = fresh(plan)
+        if iterations:
+            members, _ = plan.engine.warm_up(plan.configs, members, 0, iterations)
+        if plan.on_host:
+            jax.block_until_ready(members)
     return Snapshot(iterations, members, iterations)
 
 
@@ -216,7 +255,7 @@ def _is_due(interval: int | None, begin: int, end: int) -> bool:
 
 
 def without_padding(plan: Plan, members: State) -> PyTree:
-    """The states of the real members, on the host's side of a checkpoint."""
+    """What is stacked over members, of the real ones alone."""
     count = len(plan.members)
     return jax.tree.map(lambda leaf: leaf[:count], members)
 
@@ -350,6 +389,7 @@ def result(plan: Plan, ended: Ended) -> Result:
     columns = {n: [row.metrics.get(n, missing) for row in rows] for n in names}
     params = jax.device_get(evaluated(members.agent))
     diverged_at = np.asarray(members.diverged_at)
+    unusable = {k: np.asarray(v) for k, v in members.unusable._asdict().items()}
     indices, per = range(len(plan.members)), steps_per_iteration(plan.config)
     return Result(
         members=plan.members,
@@ -360,6 +400,11 @@ def result(plan: Plan, ended: Ended) -> Result:
         timing=ended.timing,
         device=devices.describe(),
         halted_at=ended.snapshot.iteration * per if ended.halted else None,
+        unusable=tuple(
+            {kind: int(at[index]) for kind, at in unusable.items() if at[index] >= 0}
+            for index in indices
+        ),
+        failure=ended.failed,
     )
 
 

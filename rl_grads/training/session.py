@@ -57,7 +57,8 @@ def record(setup: Setup, halted: Callable[[], bool]) -> Result:
             documents.end(setup, told.document, *_why(error))
         raise
     with writing(setup.home):
-        documents.end(setup, told.document, result.status)
+        why = None if result.failure is None else str(result.failure)
+        documents.end(setup, told.document, result.status, why)
     return result
 
 
@@ -145,14 +146,15 @@ def _end(files: Files, ended: run.Ended) -> Result:
         with writing(files.points[0].directory):
             files.checkpoints.wait()
         return result
-    agent = run.without_padding(files.plan, ended.snapshot.members).agent
+    agent = ended.snapshot.members.agent
+    learnt = run.without_padding(files.plan, (agent.params, agent.average))
     for point, tracker in zip(files.points, files.trackers, strict=True):
         own = np.array(point.members)
-        kept = jax.tree.map(lambda x, own=own: x[own], (agent.params, agent.average))
+        kept = jax.tree.map(lambda x, own=own: x[own], learnt)
         with writing(point.directory):
             parameters.save(point.directory / folder.PARAMETERS, *kept)
             tracker.finish(result.select(point.members).summary())
-    if files.plan.config.checkpoint.interval is None:
+    if files.plan.config.checkpoint.interval is None and result.failure is None:
         files.checkpoints.remove_all()
     return result
 

@@ -130,6 +130,10 @@ def train_all(
         request: What is to be trained.
         home: Where everything is written, claimed; None writes nothing.
         halted: Whether somebody has asked to stop.
+
+    Raises:
+        EnvironmentFailed: An environment on the host has raised something; `result` is
+            what there was until then.
     """
     members, results, order = request.members, [], []
     resume = members[0].config.resume
@@ -148,7 +152,11 @@ def train_all(
             )
             order += group.members
             results.append(_train_group(setup, halted))
-    return join(results, order)
+    result = join(results, order)
+    if result.failure is not None:
+        result.failure.result = result
+        raise result.failure
+    return result
 
 
 def _train_group(setup: Setup, halted: Callable[[], bool]) -> Result:
