@@ -14,6 +14,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep
 from hydra.errors import (
     HydraException,
     OverrideParseException,
@@ -22,9 +23,15 @@ from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 import rl_grads.training.schema as schema
-from rl_grads.cli import own_configs, text_fields
+from rl_grads.cli import own_configs, text_fields, whole_numbers
 from rl_grads.cli.environment_values import environment_values as environment_values
-from rl_grads.cli.errors import KNOWN, no_such_key, not_accepted, shorten_value
+from rl_grads.cli.errors import (
+    KNOWN,
+    declared,
+    no_such_key,
+    not_accepted,
+    shorten_value,
+)
 from rl_grads.cli.hydra_private import (
     Hydra,
     create_config_search_path,
@@ -37,6 +44,7 @@ from rl_grads.config import (
     fields,
     is_config_class,
 )
+from rl_grads.config.declaring import plain_types
 from rl_grads.typing import Value
 
 GROUPS = ("agent", "network", "env", "optimizer", "replay")
@@ -62,8 +70,14 @@ def choices(group: str) -> tuple[str, ...]:
     return tuple(sorted(files | known))
 
 
+def _with_replay(value: Value, otherwise: Value, *, _root_: DictConfig) -> Value:
+    """`${with_replay:A,B}` in a file: A, or B where `replay` is null."""
+    return otherwise if _root_.get("replay") is None else value
+
+
 def store_schemas() -> None:
     """Register the schemas with Hydra: `schema`, and one per choice of each group."""
+    OmegaConf.register_new_resolver("with_replay", _with_replay, replace=True)
     whole = OmegaConf.structured(schema.Config)
     for group in GROUPS:
         whole[group] = MISSING
@@ -141,7 +155,7 @@ def spell(argument: str) -> str:
     `GROUP=null` becomes `GROUP=none`, as Hydra takes names alone, and text is quoted
     where Hydra would read a number.
     """
-    argument = text_fields.as_typed(argument)
+    argument = whole_numbers.as_typed(text_fields.as_typed(argument))
     group, equals, names = argument.partition("=")
     if group not in (*GROUPS, "experiment") or not equals:
         return argument
@@ -178,6 +192,11 @@ def _check_kind(argument: str) -> None:
     group = override.key_or_group
     if not group:
         raise ConfigError(f"{given}: expected KEY=VALUE")
+    if override.is_delete() and (group in GROUPS or group in declared()):
+        raise ConfigError(f"{given}: expected {_off(group)}; nothing is taken away")
+    if isinstance(override.value(), IntervalSweep):
+        words = "values to train with, such as .1,.2 or range(1,5)"
+        raise ConfigError(f"{given}: expected {words}; interval() is for a search")
     if group in (*GROUPS, "experiment") or "/" in group:
         value: Value = override.value()
         _check_names(given, getattr(value, "list", value))  # That of a sweep.
@@ -193,8 +212,19 @@ def _check_names(given: str, value: Value) -> None:
         raise ConfigError(f"{given}: expected the name of one of its choices")
 
 
+def _off(key: str) -> str:
+    """How to switch off what stands at a key."""
+    field = declared().get(key)
+    can = field is None or type(None) in plain_types(field.type)
+    return f"{key}=null, which switches it off" if can else f"{key}=VALUE"
+
+
 def _refuse_flag(message: str) -> NoReturn:
-    flag = message.removeprefix("unrecognized arguments: ")
+    flag = message.removeprefix("unrecognized arguments: ").partition(" ")[0]
+    key, equals, value = flag.lstrip("-").partition("=")
+    if equals and (key in declared() or key in GROUPS):
+        words = f"expected {key}={value}; a W&B sweep writes that by"
+        raise ConfigError(f"{flag}: {words} ${{args_no_hyphens}}")
     raise ConfigError(f"{flag}: expected an option that --help lists")
 
 

@@ -5,6 +5,7 @@ import pathlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
@@ -134,7 +135,8 @@ def _calls(node: Value, path: str) -> Iterator[tuple[str, str]]:
 
 def points(overrides: Sequence[str]) -> list[list[str]]:
     """The overrides of every point of a sweep."""
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    loader = GlobalHydra.instance().config_loader()  # For glob().
+    parsed = OverridesParser.create(loader).parse_overrides(list(overrides))
     own = [one for one in parsed if not one.is_hydra_override()]
     return BasicSweeper.split_arguments(own, None)[0]
 

@@ -20,6 +20,7 @@ _KNOWN = (
     "oc.dict.keys",
     "oc.dict.values",
     "oc.select",
+    "with_replay",
 )
 _MARK = "rl_grads.read_outside"
 # The name may be put together: `${oc.${a}:...}`.

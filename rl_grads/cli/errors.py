@@ -128,6 +128,8 @@ def _choice(error: MissingConfigException, argv: Sequence[str]) -> str:
     if section in [f.name for f in fields(Config)]:
         group, option = section, name  # A name with a slash in it.
     option = shorten(option)
+    if str(error.missing_cfg_file).startswith("hydra/"):
+        return _of_hydra(str(error.missing_cfg_file))
     if group == "env":
         return _environment(option)
     known = [str(o) for o in error.options or () if o != "schema"]
@@ -135,6 +137,26 @@ def _choice(error: MissingConfigException, argv: Sequence[str]) -> str:
         return f"{option}: expected the name of a config{nearest(option, known)}"
     expected = f"expected one of {', '.join(known)}" if known else "expected a config"
     return f"{group}={option}: {expected}{nearest(option, known)}"
+
+
+_PACKAGES = {
+    "hydra/launcher/joblib": "hydra-joblib-launcher",
+    "hydra/launcher/ray": "hydra-ray-launcher",
+    "hydra/launcher/ray_aws": "hydra-ray-launcher",
+    "hydra/launcher/submitit_local": "hydra-submitit-launcher",
+    "hydra/launcher/submitit_slurm": "hydra-submitit-launcher",
+}
+
+
+def _of_hydra(path: str) -> str:
+    """A part of Hydra's that is not there, with the package that has it."""
+    group, _, name = path.rpartition("/")
+    given, package = f"{group}={name}", _PACKAGES.get(path)
+    if package is None:
+        known = [p.rpartition("/")[2] for p in _PACKAGES if p.startswith(f"{group}/")]
+        hint = nearest(name, ["basic", *known])
+        return f"{given}: expected a plugin of Hydra that is installed{hint}"
+    return f"{given}: expected its package: pip install {package}"
 
 
 def _environment(name: str) -> str:

@@ -60,7 +60,7 @@ def keys() -> dict[str, bool]:
     Those of every choice of a group are among them.
     """
     declared: dict[str, list[Any]] = {}
-    for path, field in _declared(Config, ""):
+    for path, field in every_field():
         declared.setdefault(path, []).append(field.type)
     return {
         path: any("tuple" in str(hint) for hint in hints)
@@ -69,14 +69,14 @@ def keys() -> dict[str, bool]:
     }
 
 
-def _declared(cls: type, prefix: str) -> Iterator[tuple[str, Field]]:
+def every_field(cls: type = Config, prefix: str = "") -> Iterator[tuple[str, Field]]:
     """Every field that may stand below a section, by its dotted key."""
     for field in fields(cls):
         path = f"{prefix}{field.name}"
         if not field.is_group:
             yield path, field
         for kind in _sections(field) if field.is_group else ():
-            yield from _declared(kind, f"{path}.")
+            yield from every_field(kind, f"{path}.")
 
 
 def _sections(field: Field) -> list[type]:

@@ -95,6 +95,16 @@ def memory() -> float:
     return min(limit, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
+def memories() -> int:
+    """How many devices have one of their own; cores share that of the machine.
+
+    Example:
+        >>> memories() >= 1
+        True
+    """
+    return 1 if jax.local_devices()[0].platform == "cpu" else jax.local_device_count()
+
+
 def _memory_limit(path: pathlib.Path) -> float:
     """Bytes that cgroup v2 grants, infinite where it sets no limit."""
     try:

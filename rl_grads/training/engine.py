@@ -22,7 +22,7 @@ from rl_grads.typing import Function, PyTree
 _MEMBERS = PartitionSpec("members")
 _SHARED = PartitionSpec()
 _TOGETHER = "together"  # The members on one device.
-_AT_ONCE = 8  # Members on a core; what more of them work on leaves its cache.
+AT_ONCE = 8  # Members on a core; what more of them work on leaves its cache.
 
 
 class Given:
@@ -214,9 +214,9 @@ def _part(count: int) -> int | None:
         >>> [_part(count) for count in (8, 10, 15, 16, 17)]
         [None, 5, 5, 8, None]
     """
-    if count <= _AT_ONCE:
+    if count <= AT_ONCE:
         return None
-    sizes = range(_AT_ONCE, _AT_ONCE // 2, -1)
+    sizes = range(AT_ONCE, AT_ONCE // 2, -1)
     return next((size for size in sizes if count % size == 0), None)
 
 

@@ -4,6 +4,7 @@ Between two stretches the host logs, evaluates and saves; nothing calls back to 
 inside the program.
 """
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ import numpy as np
 
 from rl_grads import prng
 from rl_grads.agents.agent import evaluated
+from rl_grads.config import ConfigError
 from rl_grads.envs import faults
 from rl_grads.envs.make import make as make_environment
 from rl_grads.training import compilation, devices, maybe
@@ -90,7 +92,7 @@ def plan_for(given: Given, members: Sequence[Member]) -> Plan:
     """Check the members and lay them out over the devices."""
     clock = compilation.Clock(time.perf_counter(), compilation.seconds())
     config = members[0].config
-    check(config, given)
+    check(config, given, len(members))
     environment = given.environment or make_environment(config.env)
     on_host = not environment.resamples
     limit = 1 if given.environment and on_host else devices.device_limit(config)
@@ -141,7 +143,7 @@ def train_from(
             continue
         kept = _kept(plan, snapshot)
         try:
-            with faults.told():
+            with faults.told(), _out_of_memory(plan):
                 snapshot, row = advance(plan, snapshot, stop, hooks.halted, pace)
         except faults.EnvironmentFailed as error:
             snapshot, failed = kept, error
@@ -160,6 +162,21 @@ def train_from(
         steps=(snapshot.iteration - first) * per,
     )
     return Ended(snapshot, tuple(rows), timing, halted, failed)
+
+
+@contextlib.contextmanager
+def _out_of_memory(plan: Plan) -> Iterator[None]:
+    """Say in one line what asked for more memory than there is."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        said = " ".join(str(error).split())
+        if not said.startswith("RESOURCE_EXHAUSTED"):
+            raise
+        raise ConfigError(
+            f"{len(plan.members)} members need more memory than there is ({said}): "
+            "expected fewer `seeds`, a smaller training.batch_size or network"
+        ) from error
 
 
 def _kept(plan: Plan, snapshot: Snapshot) -> Snapshot:
@@ -189,7 +206,7 @@ def fresh(plan: Plan, iteration: int = 0) -> PyTree:
 def start(plan: Plan) -> Snapshot:
     """The state before the first update, with the replay memory warmed up."""
     iterations = warm_up_iterations(plan.config)
-    with faults.told():
+    with faults.told(), _out_of_memory(plan):
         members = fresh(plan)
         if iterations:
             members, _ = plan.engine.warm_up(plan.configs, members, 0, iterations)

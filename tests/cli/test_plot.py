@@ -153,12 +153,13 @@ def test_a_point_that_has_not_finished_is_named(sweep, command, figure):
     assert len(drawn(figure())["evaluation/return"]) == 2
 
 
-def test_a_damaged_summary_is_named(sweep, command):
+def test_a_point_with_a_damaged_summary_is_left_out_and_named(sweep, command, figure):
     (sweep / "2" / "summary.json").write_text('{"status": ')
     status, _, err = command("plot", "sensitivity", str(sweep), *X)
-    assert status == 2
-    assert err.startswith(f"rl-grads plot: {sweep}/2/summary.json: expected JSON, but ")
-    assert err.count("\n") == 1
+    assert status == 0
+    left_out = "sweeps/mine/today/2 has a damaged summary.json, left out\n"
+    assert err.endswith(left_out)
+    assert len(drawn(figure())["evaluation/return"]) == 2
 
 
 X = ("--x", "optimizer.learning_rate")

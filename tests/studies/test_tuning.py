@@ -59,8 +59,19 @@ def test_the_best_of_an_error_is_the_lowest():
 
 
 @pytest.mark.slow
-def test_a_sweep_is_given_back_setting_by_setting(tiny):
-    config = tiny({"training.total_steps": 120})
+def test_a_sweep_is_given_back_setting_by_setting():
+    settings = {
+        "network.hidden": (16,),
+        "replay.capacity": 120,
+        "training.total_steps": 120,
+        "training.warmup_steps": 20,
+        "training.batch_size": 8,
+        "evaluation.interval": 60,
+        "evaluation.episodes": 2,
+        "evaluation.max_steps": 50,
+        "tracking.interval": 60,
+    }
+    config = rg.replace(rg.Config(), settings)
     found = tuning.run(config, (3, 5), {RATE: [0.0, 0.01]})
     assert [one.config.optimizer.learning_rate for one in found] == [0.0, 0.01]
     members = rg.population(rg.replace(config, {RATE: 0.01}), (3, 5))

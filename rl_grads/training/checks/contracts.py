@@ -22,7 +22,7 @@ from rl_grads.register import STATE_VALUE
 from rl_grads.replay.buffer import Size
 from rl_grads.replay.samplers import Stored
 from rl_grads.td.transition import Signals, Transition
-from rl_grads.training.checks.declared import Part, parts
+from rl_grads.training.checks.needs import Part, parts
 from rl_grads.training.diagnostics.health import View
 from rl_grads.training.engine import Given
 from rl_grads.training.schema import Config

@@ -3,12 +3,13 @@
 from rl_grads.envs.environment import Environment
 from rl_grads.training.checks import (
     contracts,
-    declared,
+    diagnostics,
     lengths,
-    measured,
-    memory,
     meta,
+    needs,
     network,
+    replay_size,
+    room,
 )
 from rl_grads.training.checks.refusal import refuse
 from rl_grads.training.engine import Given
@@ -16,8 +17,13 @@ from rl_grads.training.population import check_precision, check_seeds
 from rl_grads.training.schema import Config
 
 
-def check(config: Config, given: Given) -> None:
+def check(config: Config, given: Given, members: int | None = None) -> None:
     """Refuse a config whose parts do not fit each other or the environment.
+
+    Args:
+        config: The config.
+        given: What was handed over as objects.
+        members: How many share its structure; None: `seeds`.
 
     Raises:
         ConfigError: Names the key, its value and what was expected.
@@ -26,15 +32,17 @@ def check(config: Config, given: Given) -> None:
     check_precision(config)
     lengths.check(config)
     _check_target(config)
-    measured.check_memory(config)
+    diagnostics.check_memory(config)
     contracts.check_arguments(config)
     environment = _environment(config, given)
-    memory.check(config, environment)
-    declared.check(config, given.agent, environment)
+    replay_size.check(config, environment)
+    needs.check(config, given.agent, environment)
     contracts.check(config, given, environment)
     if given.agent is None:
         network.check(config, environment)
-    measured.check_activations(config, given, environment)
+    diagnostics.check_activations(config, given, environment)
+    count = config.seeds if members is None else members
+    room.check(config, given, environment, count)
     meta.check(config, Given(given.agent, environment))
 
 

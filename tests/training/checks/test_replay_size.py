@@ -8,7 +8,7 @@ import rl_grads as rg
 from rl_grads.config import ConfigError
 from rl_grads.envs.environment import Environment
 from rl_grads.training import devices
-from rl_grads.training.checks import memory
+from rl_grads.training.checks import replay_size
 
 
 def seeing(shape, dtype, time_limit=None):
@@ -23,7 +23,7 @@ def config(**replay):
 
 def test_a_million_states_do_not_fit_a_hundred_thousand_times():
     with pytest.raises(ConfigError) as refused:
-        memory.check(config(), seeing((1_000_000,), jnp.float32))
+        replay_size.check(config(), seeing((1_000_000,), jnp.float32))
     told = str(refused.value)
     # 4 MB each, and a block of new ones; what else is stored is small.
     assert told.startswith("replay.capacity=100000: expected at most about ")
@@ -40,15 +40,15 @@ def test_the_limit_is_what_the_memory_takes(monkeypatch):
     # of 10 final observations, and 10 counts of truncations.
     large = seeing((2, 3), jnp.uint8, time_limit=50)
     ring = 1000 * (6 + 8 + 16) + 3 * 10 * 6 + 10 * 4
-    taken = memory._bytes(value, large)
+    taken = replay_size._bytes(value, large)
     tree = 4 * (1000 + 1000 // 8)  # Priorities and their sums, at least.
     assert ring + tree < taken < ring + 2 * tree
     monkeypatch.setattr(devices, "memory", lambda: taken)
-    memory.check(value, large)
+    replay_size.check(value, large)
     monkeypatch.setattr(devices, "memory", lambda: taken - 1)
     with pytest.raises(ConfigError, match=r"^replay.capacity=990: expected at most"):
-        memory.check(value, large)
-    memory.check(rg.replace(value, {"replay": None}), large)
+        replay_size.check(value, large)
+    replay_size.check(rg.replace(value, {"replay": None}), large)
 
 
 def test_what_the_machine_has(tmp_path):
@@ -69,7 +69,7 @@ def test_it_is_refused_at_the_door(tiny):
 def test_observations_of_which_not_one_fits_are_refused_by_what_makes_them():
     large = rg.replace(config(), {"env.wrappers.frame_stack": 2**31 - 1})
     with pytest.raises(ConfigError) as refused:
-        memory.check(large, seeing((10**6, 2**31 - 1), jnp.float32))
+        replay_size.check(large, seeing((10**6, 2**31 - 1), jnp.float32))
     assert str(refused.value) == (
         "env.wrappers.frame_stack=2147483647, env.id=large "
         "(shape (1000000, 2147483647)): expected observations that fit into memory"
@@ -79,7 +79,7 @@ def test_observations_of_which_not_one_fits_are_refused_by_what_makes_them():
 def test_what_makes_observations_large_is_named_beside_the_capacity():
     stacked = rg.replace(config(), {"env.wrappers.frame_stack": 2**20})
     with pytest.raises(ConfigError) as refused:
-        memory.check(stacked, seeing((4, 2**20), jnp.float32))
+        replay_size.check(stacked, seeing((4, 2**20), jnp.float32))
     told = str(refused.value)
     assert told.startswith("replay.capacity=100000: expected at most about ")
     assert "of env.wrappers.frame_stack=1048576, env.id=large (shape (4, 10" in told
