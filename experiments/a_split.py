@@ -31,7 +31,7 @@ def draw(config: Section) -> dict[str, Any]:
         given.append(plots.Line(name, STATES, values))
         print(f"{name}: {np.round(values, 4).tolist()}")
     given.append(plots.Line("true values", STATES, [0.5, 1.0, 0.0], style="--"))
-    x, y = plots.Axis("state"), plots.Axis("value")
+    x, y = plots.Axis("state", whole=True), plots.Axis("value")
     return {"a_split": plots.lines(given, x, y, marker="o")}
 
 

@@ -52,7 +52,9 @@ def learned(common: walks.Walks, config: Section) -> plots.Panel:
     lines = [plots.Line("true values", known, common.values[known], style="--")]
     for count, values in after.items():
         lines.append(plots.Line(f"after {count}", known, values[known]))
-    return plots.Panel(lines, plots.Axis("state"), plots.Axis("value"), "one run of TD")
+    return plots.Panel(
+        lines, plots.Axis("state", whole=True), plots.Axis("value"), "one run of TD"
+    )
 
 
 def errors(common: walks.Walks, config: Section) -> plots.Panel:

@@ -69,7 +69,7 @@ def values(config: Section) -> "Figure":
         given.append(plots.Line(f"{name}, in theory", states, theory, style="--"))
         off = np.abs(weights - fixed[name]).max()
         print(f"{name}: weights within {off:.3f} of the fixed point")
-    x = plots.Axis("state")
+    x = plots.Axis("state", whole=True)
     visits = plots.Line("visits", states, chain.distribution[states])
     above = plots.Panel(given, x, plots.Axis("value"))
     below = plots.Panel([visits], x, plots.Axis("part of the time", low=0.0))

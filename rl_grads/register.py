@@ -265,9 +265,20 @@ class Registered(NamedTuple):
 
 
 def load_plugins() -> None:
-    """Import every installed plugin (entry points of the group `rl_grads.plugins`)."""
+    """Import every installed plugin (entry points of the group `rl_grads.plugins`).
+
+    Raises:
+        ConfigError: One of them cannot be imported.
+    """
     for entry in importlib.metadata.entry_points(group="rl_grads.plugins"):
-        entry.load()
+        try:
+            entry.load()
+        except Exception as error:
+            text = " ".join(str(error).split())
+            raise ConfigError(
+                f"installed plugin {entry.name} ({entry.value}): importing it raised "
+                f"{type(error).__name__}: {text}"
+            ) from error
 
 
 # Schemas of the numbers of components that have no section, with their kinds.

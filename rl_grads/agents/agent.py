@@ -243,8 +243,8 @@ def average_step(updates: jax.Array, window: jax.Array | float) -> jax.Array:
         window: Fraction of them, in [0, 1].
 
     Example:
-        >>> [float(average_step(jnp.array(t), 0.5)) for t in (1, 3, 9)]
-        [1.0, 0.5, 0.2]
+        >>> [float(average_step(jnp.array(t), 0.5)) for t in (1, 3, 7)]
+        [1.0, 0.5, 0.25]
     """
     return 1 / (1 + window * (updates - 1))
 

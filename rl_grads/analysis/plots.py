@@ -23,6 +23,12 @@ _DPI = 130
 _SHORT = 24  # Characters of a label.
 # Wide enough on the axis that a logarithm shows more.
 _WIDE = 10.0
+# Okabe & Ito's colours, which are told apart without red or green; and dashes, which
+# are on paper.
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+_DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+# Of fonts that a publisher takes: TrueType, whole, in place of Type 3.
+_FONTS: Any = {"pdf.fonttype": 42}
 
 
 class Line(NamedTuple):
@@ -34,7 +40,8 @@ class Line(NamedTuple):
         y: Values, `[n]`; nan leaves a gap.
         low: Lower edge of a band around it, `[n]`, or None.
         high: Upper edge.
-        style: Matplotlib's name of its style; `"--"` for what is not measured.
+        style: Matplotlib's name of its style, `"--"` for what is not measured; by
+            default a dash of its own, as its colour.
     """
 
     label: str
@@ -42,16 +49,25 @@ class Line(NamedTuple):
     y: Any
     low: Any = None
     high: Any = None
-    style: str = "-"
+    style: str | None = None
 
 
 class Axis(NamedTuple):
-    """An axis: its name, whether its scale is logarithmic, and its limits."""
+    """An axis.
+
+    Attributes:
+        label: In words, with the unit.
+        log: Whether its scale is logarithmic.
+        low: Its lower limit; None fits it to what is drawn.
+        high: Its upper limit.
+        whole: Whether only whole numbers are marked, as of states.
+    """
 
     label: str
     log: bool = False
     low: float | None = None
     high: float | None = None
+    whole: bool = False
 
 
 def lines(
@@ -139,9 +155,9 @@ def grid(rows: Sequence[Sequence[Panel]]) -> "Figure":
     every = figure.subplots(len(rows), columns, sharex="col", squeeze=False).flat
     panels = [panel for row in rows for panel in row]
     labels = dict.fromkeys(line.label for panel in panels for line in panel.lines)
-    colors = {label: f"C{number}" for number, label in enumerate(labels)}
+    looks = {label: _look(number) for number, label in enumerate(labels)}
     for axes, panel in zip(every, panels, strict=True):
-        _fill(axes, panel, colors)
+        _fill(axes, panel, looks)
     handles = {one.get_label(): one for axes in figure.axes for one in axes.lines}
     figure.legend(
         handles=list(handles.values()),
@@ -152,11 +168,17 @@ def grid(rows: Sequence[Sequence[Panel]]) -> "Figure":
     return figure
 
 
-def _fill(axes: "Axes", panel: Panel, colors: Mapping[str, str]) -> None:
+def _look(number: int) -> dict[str, Any]:
+    """Colour and dash of a line."""
+    at = number % len(_COLORS)
+    return {"color": _COLORS[at], "linestyle": _DASHES[at]}
+
+
+def _fill(axes: "Axes", panel: Panel, looks: Mapping[str, Mapping[str, Any]]) -> None:
     """Draw a panel."""
     _label(axes, panel.x, panel.y, panel.title)
     for line in panel.lines:
-        _draw(axes, line, None, colors[line.label])
+        _draw(axes, line, None, looks[line.label])
     axes.set_xlim(panel.x.low, panel.x.high)
     axes.set_ylim(panel.y.low, panel.y.high)
 
@@ -178,12 +200,13 @@ class Series(NamedTuple):
 def curves(runs: Sequence[Series], metric: str, *, log_y: bool = False) -> "Figure":
     """A metric over training: interquartile means over members.
 
-    One run is drawn with all its members, several with a line for each run. Steps at
-    which nothing was measured are left out.
+    One run is drawn with all its members, several with a line for each run and its
+    95 % bootstrap interval. Steps at which nothing was measured are left out; where one
+    is left, it is drawn as points.
 
     Args:
         runs: One or more runs.
-        metric: Its name.
+        metric: What it is, in words with its unit: the label of the vertical axis.
         log_y: Make the vertical scale logarithmic.
 
     Raises:
@@ -198,9 +221,11 @@ def curves(runs: Sequence[Series], metric: str, *, log_y: bool = False) -> "Figu
         raise ValueError("runs: expected at least one")
     seen = [_measured(run) for run in runs]
     x, y = Axis("environment steps per member"), Axis(metric, log_y)
-    means = [Line(run.label, run.steps, iqm(run.values.T)) for run in seen]
     if len(seen) > 1:
-        return lines(means, x, y, title="interquartile means over members")
+        counts = sorted({len(run.values) for run in seen})
+        over = " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))
+        title = f"interquartile means over n = {over} members, 95 % bootstrap intervals"
+        return lines([_iqm_line(run) for run in seen], x, y, title=title)
     figure, axes = _figure(x, y, _members_title(seen[0]))
     _draw_members(axes, seen[0])
     return figure
@@ -239,14 +264,22 @@ def panels(runs: Sequence[Series]) -> "Figure":
     return figure
 
 
+def _iqm_line(run: Series) -> Line:
+    columns = run.values.T
+    ends = np.array([interval(column, iqm)[:2] for column in columns], float)
+    low, high = ends.reshape(-1, 2).T
+    return Line(run.label, run.steps, iqm(columns), low, high)
+
+
 def _members_title(run: Series) -> str:
-    return f"{len(run.values)} members (thin) and their interquartile mean"
+    return f"n = {len(run.values)} members (thin) and their interquartile mean"
 
 
 def _draw_members(axes: "Axes", run: Series) -> None:
     """Every member of a run, and their interquartile mean."""
-    axes.plot(run.steps, run.values.T, color="#9ab", linewidth=0.8)
-    axes.plot(run.steps, iqm(run.values.T), color="#146", linewidth=2.2)
+    one = "o" if run.steps.size == 1 else None
+    axes.plot(run.steps, run.values.T, color="#9ab", linewidth=0.8, marker=one)
+    axes.plot(run.steps, iqm(run.values.T), color="#146", linewidth=2.2, marker=one)
 
 
 def _measured(run: Series) -> Series:
@@ -338,7 +371,10 @@ def sensitivity(
     limit = _Limit(_worst(points, sign) if worst is None else worst, sign)
     where = np.array([p.x for p in points], float)
     wide = bool((where > 0).all() and where.max() >= _WIDE * where.min())
-    figure, axes = _figure(x._replace(log=x.log or wide), y, None)
+    counts = {len(p.values) for p in points}
+    over = f"n = {min(counts)}" + (f" to {max(counts)}" if len(counts) > 1 else "")
+    title = f"means over members ({over}), 95 % bootstrap intervals; x: diverged"
+    figure, axes = _figure(x._replace(log=x.log or wide), y, title)
     for label in dict.fromkeys(p.line for p in points):
         own = sorted((p for p in points if p.line == label), key=lambda p: p.x)
         color = _draw(axes, _sensitivity_line(label, own, limit), "o")
@@ -397,28 +433,39 @@ def _sensitivity_line(label: str, points: Sequence[Point], limit: _Limit) -> Lin
 # ------------------------------------------------------------------------------- files
 
 
-def save(figure: "Figure", stem: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
+def save(figure: "Figure", stem: pathlib.Path) -> tuple[pathlib.Path, ...]:
     """Write `STEM.png` and `STEM.pdf`; equal figures give equal files.
 
     Args:
         figure: What to draw.
-        stem: Path without an ending; its folder is made.
+        stem: Path without an ending; its folder is made. One with the ending of a
+            format is that file alone.
 
     Returns:
-        The two paths.
+        The paths.
     """
     stem.parent.mkdir(parents=True, exist_ok=True)
-    png, pdf = (stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "pdf"))
-    atomic.write_bytes(png, _drawn(figure, dpi=_DPI, metadata={"Software": None}))
-    atomic.write_bytes(
-        pdf, _drawn(figure, format="pdf", metadata={"CreationDate": None})
-    )
-    return png, pdf
+    kind = stem.suffix.removeprefix(".")
+    paths = [stem] if kind in _FORMATS else []
+    paths = paths or [stem.with_name(f"{stem.name}.{kind}") for kind in _FORMATS]
+    for path in paths:
+        kind = path.suffix.removeprefix(".")
+        atomic.write_bytes(path, _drawn(figure, format=kind, **_FORMATS[kind]))
+    return tuple(paths)
+
+
+_FORMATS: dict[str, dict[str, Any]] = {
+    "png": {"dpi": _DPI, "metadata": {"Software": None}},
+    "pdf": {"metadata": {"CreationDate": None}},
+}
 
 
 def _drawn(figure: "Figure", **how: PyTree) -> bytes:
+    import matplotlib
+
     file = io.BytesIO()
-    figure.savefig(file, **how)
+    with matplotlib.rc_context(_FONTS):
+        figure.savefig(file, **how)
     return file.getvalue()
 
 
@@ -437,10 +484,15 @@ def _figure(x: Axis, y: Axis, title: str | None) -> tuple["Figure", "Axes"]:
 
 def _label(axes: "Axes", x: Axis, y: Axis, title: str | None) -> None:
     """Names, scales and limits, in the house's look."""
+    from matplotlib.ticker import MaxNLocator
+
     axes.set_xlabel(x.label)
     axes.set_ylabel(y.label)
     axes.set_xscale("log" if x.log else "linear")
     axes.set_yscale("log" if y.log else "linear")
+    if x.whole:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_prop_cycle(color=_COLORS, linestyle=_DASHES)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     if title:
@@ -455,18 +507,25 @@ def _legend(axes: "Axes") -> None:
     axes.legend(**style)
 
 
-def _draw(axes: "Axes", line: Line, marker: str | None, color: PyTree = None) -> PyTree:
+def _draw(
+    axes: "Axes",
+    line: Line,
+    marker: str | None,
+    look: Mapping[str, Any] | None = None,
+) -> str:
     """Draw a line and its band, and return its colour."""
+    style = dict(look or {})
+    if line.style is not None:
+        style["linestyle"] = line.style
+    alone = np.isfinite(np.asarray(line.y, float)).sum() == 1
+    if alone:
+        marker = marker or "o"  # A line needs two.
     (drawn,) = axes.plot(
-        line.x,
-        line.y,
-        line.style,
-        label=line.label,
-        marker=marker,
-        markersize=4,
-        color=color,
+        line.x, line.y, label=line.label, marker=marker, markersize=4, **style
     )
-    color = drawn.get_color()
-    if line.low is not None:
+    color = str(drawn.get_color())
+    if line.low is not None and alone:
+        axes.vlines(line.x, line.low, line.high, color=color, alpha=0.4, lw=2)
+    elif line.low is not None:
         axes.fill_between(line.x, line.low, line.high, color=color, alpha=0.2, lw=0)
     return color

@@ -215,7 +215,7 @@ def _check_names(given: str, value: Value) -> None:
 def _off(key: str) -> str:
     """How to switch off what stands at a key."""
     field = declared().get(key)
-    can = field is None or type(None) in plain_types(field.type)
+    can = field is not None and type(None) in plain_types(field.type)
     return f"{key}=null, which switches it off" if can else f"{key}=VALUE"
 
 

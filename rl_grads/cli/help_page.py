@@ -23,6 +23,7 @@ choices (KEY=NAME):
 
 options:
   --plugin MODULE   import your module first: what it registers is a choice as well
+  --table full      all metrics in the table at the end
   --config-dir DIR  add a folder of your own configs, such as DIR/experiment/mine.yaml
   -m, --multirun    sweep: a=1,2 b=3,4 trains all four; files go to sweeps/
   --cfg job         print the config instead of training

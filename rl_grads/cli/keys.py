@@ -40,6 +40,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="rl-grads keys", description="Print every config key and every metric."
     )
+    parser.add_argument("word", nargs="?", help="only lines that have this word")
     parser.add_argument("--write", metavar="PATH", help="write the page to a file")
     parser.add_argument(
         "--plugin",
@@ -56,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
         return 2
     path = arguments.write
     if path is None:
-        print(page())
+        print(page() if arguments.word is None else found(arguments.word))
         return 0
     try:
         pathlib.Path(path).write_text(f"{page()}\n", encoding="utf-8")
@@ -65,6 +66,21 @@ def main(argv: Sequence[str]) -> int:
         print(f"rl-grads keys: --write={path}: {reason}", file=sys.stderr)
         return 2
     return 0
+
+
+def found(word: str) -> str:
+    """Keys and metrics that have a word, in their name or meaning, a line each.
+
+    Example:
+        >>> found("polyak").partition(" ")[0]
+        'agent.target.polyak'
+    """
+    lines: dict[str, str] = {}
+    for line in page().splitlines():
+        name, *rest = (cell.strip() for cell in line.strip("| ").split(" | "))
+        if line.startswith("| `") and word.lower() in line.lower():
+            lines.setdefault(name, "  ".join([name, *rest[1:]]).replace("`", ""))
+    return "\n".join(lines.values()) or f"no key or metric has the word {word!r}"
 
 
 def page() -> str:

@@ -1,6 +1,7 @@
 """The command `rl-grads`: a word for what to do, and its arguments."""
 
 import importlib
+import importlib.metadata
 import sys
 from collections.abc import Sequence
 
@@ -22,6 +23,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command in ("-h", "--help"):
         print(_help())
         return 0
+    if command == "--version":
+        print(f"rl-grads {importlib.metadata.version('rl_grads')}")
+        return 0
+    if command == "--completion":
+        from rl_grads.cli import completion
+
+        return completion.main(arguments[1:], tuple(COMMANDS))
     if command not in COMMANDS:
         from rl_grads.config import nearest
 
@@ -35,7 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _help() -> str:
     lines = ["usage: rl-grads COMMAND [ARGUMENT ...]", "", "commands:"]
     lines += [f"  {name:<12}{meaning}" for name, meaning in COMMANDS.items()]
-    return "\n".join([*lines, "", "rl-grads COMMAND --help says more."])
+    more = [
+        "rl-grads COMMAND --help says more.",
+        "rl-grads --version             which one this is",
+        "rl-grads --completion SHELL    tab completion for bash, zsh or fish",
+    ]
+    return "\n".join([*lines, "", *more])
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rl_grads.cli import errors, results
 from rl_grads.cli.results import Point
 from rl_grads.config import ConfigError
-from rl_grads.training.metrics import higher_is_better
+from rl_grads.training.metrics import axis_label, higher_is_better
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -85,7 +85,7 @@ def _files(parser: argparse.ArgumentParser) -> None:
         "--to",
         type=pathlib.Path,
         metavar="STEM",
-        help="write STEM.png and STEM.pdf (default: into RUN)",
+        help="write STEM.png and STEM.pdf; x.pdf writes that alone (default: in RUN)",
     )
 
 
@@ -115,7 +115,7 @@ def _curves(options: argparse.Namespace) -> "Figure":
         for point, one in zip(found, logged, strict=True)
         if metric in one.metrics
     ]
-    return plots.curves(series, metric, log_y=options.log_y)
+    return plots.curves(series, axis_label(metric), log_y=options.log_y)
 
 
 def _learned(options: argparse.Namespace) -> "Figure":
@@ -158,7 +158,8 @@ def _sensitivity(options: argparse.Namespace) -> "Figure":
         )
         for (x, line), alike in pooled.items()
     ]
-    x, y = plots.Axis(options.x), plots.Axis(metric, options.log_y)
+    x = plots.Axis(options.x.replace(".", " ").replace("_", " "))
+    y = plots.Axis(axis_label(metric), options.log_y)
     higher = higher_is_better(metric) is True
     return plots.sensitivity(made, x, y, worst=options.worst, higher_is_better=higher)
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rl_grads import register
+from rl_grads import blame, register
 from rl_grads.config import ConfigError
 
 _ENV = re.compile(r"\+*env(\.id)?=")
@@ -53,7 +53,7 @@ def load(names: Sequence[str]) -> None:
     Modules are found as Python finds them, and in the working directory.
 
     Raises:
-        ConfigError: A module does not exist.
+        ConfigError: A module does not exist, or cannot be imported.
     """
     register.load_plugins()
     for name in names:
@@ -68,6 +68,14 @@ def _import(name: str) -> None:
     except ModuleNotFoundError as error:
         # Another name is a module that the plugin itself misses.
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise
+            raise _mistake(name, error) from error
         expected = "expected a module on Python's path or in the working directory"
         raise ConfigError(f"--plugin={name}: {expected}") from error
+    except ConfigError as error:
+        raise ConfigError(f"--plugin={name}: {error}") from error
+    except Exception as error:
+        raise _mistake(name, error) from error
+
+
+def _mistake(name: str, error: Exception) -> ConfigError:
+    return ConfigError(f"--plugin={name}: importing it raised {blame.words(error)}")

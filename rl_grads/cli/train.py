@@ -2,7 +2,9 @@
 
 import contextlib
 import functools
+import io
 import logging
+import os
 import pathlib
 import shlex
 import sys
@@ -10,11 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from rl_grads.cli import signals
+from rl_grads.config import ConfigError
 from rl_grads.training.schema import Config
 from rl_grads.typing import Json, Section
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+    from rich.console import Group
 
     from rl_grads.cli import compose
     from rl_grads.training.population import Member
@@ -39,13 +43,15 @@ def _main(argv: Sequence[str], asked: signals.Signals, tracebacks: bool) -> None
     from rl_grads.cli import compose, help_page, plugins, resume
 
     names, rest = plugins.split(argv)
+    table, rest = _table(rest)
     plugins.load(names)
     compose.store_schemas()
     if {"-h", "--help"} & set(rest):
         print(help_page.text())
         return
     request = compose.read([compose.spell(a) for a in rest])
-    job = Job(("rl-grads", "train", *argv), names, request.flags.config_dir, tracebacks)
+    told = ("rl-grads", "train", *argv)
+    job = Job(told, names, request.flags.config_dir, tracebacks, table)
     if request.multirun or not request.runs:
         _sweep(job, request, asked)
     elif resume.asked(request.flags.overrides) is not None:
@@ -73,6 +79,7 @@ class Job(NamedTuple):
         plugins: Modules to import in the job's own process.
         config_dir: The user's own folder of configs, if one was given.
         tracebacks: Whether bad input shows one.
+        table: `"short"` or `"full"`, the table at the end.
         swept: Keys that differ between the points of a sweep.
         sweep: The folder of the sweep, if it is one.
         going_on: Whether points that the folder has are not run again.
@@ -82,6 +89,7 @@ class Job(NamedTuple):
     plugins: Sequence[str]
     config_dir: str | None
     tracebacks: bool
+    table: str = "short"
     swept: Sequence[str] = ()
     sweep: str | None = None
     going_on: bool = False
@@ -274,6 +282,7 @@ def _show(
     import rich.console
 
     from rl_grads.cli import resume
+    from rl_grads.tracking import log
     from rl_grads.tracking.progress import result_table
     from rl_grads.training import devices
     from rl_grads.training.engine import Given
@@ -281,19 +290,51 @@ def _show(
 
     again = resume.command(members[0].config, home, tuple(job.options()))
     asked.hint = f"; to go on:\n  {again}"
-    console = rich.console.Console(stderr=True)
-    console.print(f"Device: {devices.describe()}")
+    _tell(f"Device: {devices.describe()}")
     request = Request(Given(None, None), members, origin)
     with asked.noted(), _failing(job, home):
         result = train_all(request, home, asked.asked)
     if result.halted_at is not None:
         at = f"stopped at step {result.halted_at:,} of each member"
-        print(f"{COMMAND}: {at}{asked.hint}", file=sys.stderr)
+        _tell(f"{COMMAND}: {at}{asked.hint}")
         asked.end()
     summary = result.summary()
-    rich.console.Console().print(result_table(summary, _written(home)))
-    console.print(_timing(summary))
+    table = result_table(summary, _written(home), job.table == "full")
+    rich.console.Console().print(table)
+    log.write(_as_text(table))
+    _tell(_timing(summary))
     asked.end()
+
+
+def _table(argv: Sequence[str]) -> tuple[str, list[str]]:
+    """The table that is asked for, and the other arguments."""
+    rest, arguments, table = [], iter(argv), "short"
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if name == "--table":
+            table = value if equals else next(arguments, "")
+        else:
+            rest.append(argument)
+    if table not in ("short", "full"):
+        raise ConfigError(f"--table={table}: expected short or full")
+    return table, rest
+
+
+def _tell(text: str) -> None:
+    """Say it on standard error, and in the log."""
+    from rl_grads.tracking import log
+
+    print(text, file=sys.stderr)
+    log.write(text)
+
+
+def _as_text(table: "Group") -> str:
+    import rich.console
+
+    plain = rich.console.Console(file=io.StringIO(), width=80, color_system=None)
+    with plain.capture() as seen:
+        plain.print(table)
+    return seen.get()
 
 
 @contextlib.contextmanager
@@ -309,7 +350,7 @@ def _failing(job: Job, home: pathlib.Path) -> Iterator[None]:
         if failed.result is not None and len(failed.result.steps):
             rows, last = len(failed.result.steps), failed.result.steps[-1]
             kept = f"{rows} rows, and the parameters at step {last:,}"
-            print(f"{COMMAND}: kept in {home}: {kept}", file=sys.stderr)
+            _tell(f"{COMMAND}: kept in {home}: {kept}")
         raise errors.PointFailed(1) from failed
 
 
@@ -322,7 +363,9 @@ def _timing(summary: Mapping[str, Json]) -> str:
     )
 
 
-def _written(directory: pathlib.Path) -> list[pathlib.Path]:
+def _written(home: pathlib.Path) -> list[str]:
+    """One line: the folder, and what of the files that matter lies in it."""
     names = ("metrics.jsonl", "summary.json", "parameters.npz", "checkpoints", "wandb")
-    paths = [directory / name for name in names]
-    return [path for path in paths if path.exists()]
+    shown = os.path.relpath(home)
+    shown = str(home) if shown.startswith("..") else shown
+    return [f"{shown}: {', '.join(name for name in names if (home / name).exists())}"]

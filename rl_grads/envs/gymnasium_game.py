@@ -100,6 +100,8 @@ def _probe(name: str, kwargs: Fixed) -> gymnasium.Env:
             env = gymnasium.make(name, **kwargs)
     except TypeError as error:
         raise _refusal(name, f"it cannot be made: {_arguments(error)}") from error
+    except (gymnasium.error.Error, ImportError) as error:
+        raise _refusal(name, f"it cannot be made: {error}") from error
     except Exception as error:
         raise _refusal(name, f"it cannot be made: {blame.words(error)}") from error
     if any(c.__name__ == "FunctionalJaxEnv" for c in type(env.unwrapped).__mro__):

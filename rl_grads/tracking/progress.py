@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import collections
 import math
-import pathlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import rich.console
 import rich.progress
-import rich.table
 import rich.text
 
 from rl_grads.typing import Json
 
-_RETURNS = ("evaluation/return", "training/return")
+# What stands for how far a run is: the first of these that it has, by its name.
+_TELLING = {
+    "evaluation/return": ("return", ".1f"),
+    "evaluation/rmsve": ("RMSVE", ".3g"),
+    "training/return": ("return", ".1f"),
+    "loss/td_error_abs": ("|TD error|", ".3g"),
+}
 _REDRAW_SECONDS = 0.2
 _LINE_SECONDS = 10.0
 _RATE_WINDOW = 30
@@ -40,6 +44,7 @@ class Progress:
         seeds: One per member.
         enabled: False shows nothing.
         console: Where to draw; None is standard error.
+        log: Is given the plain lines, at most one every ten seconds.
 
     Example:
         >>> with Progress(100_000, "steps", seeds, True) as progress:   # doctest: +SKIP
@@ -53,13 +58,15 @@ class Progress:
         seeds: Sequence[int],
         enabled: bool = True,
         console: rich.console.Console | None = None,
+        log: Callable[[str], None] = lambda line: None,
     ):
         self._total, self._unit, self._members = total, unit, len(seeds)
         self._console = console or rich.console.Console(stderr=True)
         self._enabled = enabled
         self._marks: collections.deque[_Mark] = collections.deque(maxlen=_RATE_WINDOW)
-        self._shown = -math.inf
-        self._returns: dict[str, float] = {}
+        self._shown = self._logged = -math.inf
+        self._log = log
+        self._told: dict[str, float] = {}
         self._bar = _bar(self._console) if enabled and self._terminal else None
         self._task = self._bar and self._bar.add_task(
             _count(self._members, "seed"), total=total, status="compiling"
@@ -84,13 +91,16 @@ class Progress:
 
         Args:
             step: Steps (or episodes) per member so far.
-            metrics: Name to array `[members]`; the two returns are looked for.
+            metrics: Name to array `[members]`; what tells most of them is shown.
         """
         now = time.monotonic()
         self._marks.append(_Mark(now, step))
-        for name in _RETURNS:
+        for name in _TELLING:
             if name in metrics:
-                self._returns[name] = _mean(metrics[name])
+                self._told[name] = _mean(metrics[name])
+        if now - self._logged >= _LINE_SECONDS or step >= self._total:
+            self._logged = now
+            self._log(self._line(step))
         pause = _REDRAW_SECONDS if self._bar else _LINE_SECONDS
         if self._enabled and (now - self._shown >= pause or step >= self._total):
             self._shown = now
@@ -101,8 +111,10 @@ class Progress:
             self._bar.update(self._task, completed=step, status=self._status(step))
             self._bar.refresh()
         else:
-            line = f"{step}/{self._total} {self._unit}  {self._status(step)}"
-            print(line, file=self._console.file, flush=True)
+            print(self._line(step), file=self._console.file, flush=True)
+
+    def _line(self, step: int) -> str:
+        return f"{step}/{self._total} {self._unit}  {self._status(step)}"
 
     def _status(self, step: int) -> str:
         """`8,123 steps/s  return 412.0  ETA 0:31`, with what is known."""
@@ -110,9 +122,10 @@ class Progress:
         rate = self._rate()
         if rate > 0:
             parts.append(f"{rate * self._members:,.0f} {self._unit}/s")
-        for name in _RETURNS:
-            if name in self._returns:
-                parts.append(f"return {self._returns[name]:.1f}")
+        for name, (word, form) in _TELLING.items():
+            value = self._told.get(name, math.nan)
+            if not math.isnan(value):
+                parts.append(f"{word} {value:{form}}")
                 break
         if rate > 0:
             parts.append(f"ETA {_duration((self._total - step) / rate)}")
@@ -157,38 +170,83 @@ def _count(number: int, word: str) -> str:
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
+# What is shown first of a run, and in the short table alone.
+_FIRST = (
+    "evaluation/return",
+    "evaluation/rmsve",
+    "evaluation/return_iterate",
+    "evaluation/rmsve_iterate",
+    "evaluation/rmspbe",
+    "training/return",
+    "loss/td_error_abs",
+    "gradient/norm",
+)
+_SHORT = 6
+_NAME = 30  # Characters of a name beside its values.
+
+
 def result_table(
-    summary: Mapping[str, Json], paths: Sequence[pathlib.Path | str]
+    summary: Mapping[str, Json], paths: Sequence[str], full: bool = False
 ) -> rich.console.Group:
     """The end of a run: final metrics with their intervals, notes, what was written.
+
+    At most twelve lines of 80 columns where there are two notes or less, and one place.
 
     Args:
         summary: Final metrics are its entries with a list `members` (see
             `rl_grads.analysis.statistics.summarise`); `diverged` has an entry for
             every member that diverged, and `notes` are lines below the table.
-        paths: What the run wrote.
+        paths: What the run wrote, a line each.
+        full: Show every metric.
 
     Returns:
         Something for `rich.console.Console.print`.
     """
-    names = ("metric", "mean", "IQM", "members", "diverged")
-    columns = (rich.table.Column(name, overflow="fold") for name in names)
-    table = rich.table.Table(*columns)
-    count = len(summary.get("diverged", ()))
-    for name, value in summary.items():
-        if isinstance(value, Mapping) and "members" in value:
-            cells = (_estimate(value.get("mean")), _estimate(value.get("iqm")))
-            table.add_row(name, *cells, str(len(value["members"])), str(count))
-    below = (*summary.get("notes", ()), *map(str, paths))
-    lines = (rich.text.Text(line, overflow="fold") for line in below)
-    return rich.console.Group(table, *lines)
+    known = [n for n, v in summary.items() if isinstance(v, Mapping) and "members" in v]
+    names = [*(n for n in _FIRST if n in known)]
+    names += [n for n in known if n not in names and n.startswith("learned/")]
+    names += [n for n in known if n not in names]
+    if not full:
+        names = names[:_SHORT]
+    rows = [("metric", "IQM (95 % interval)", "mean (95 % interval)")]
+    for name in names:
+        value = summary[name]
+        rows.append((name, _estimate(value.get("iqm")), _estimate(value.get("mean"))))
+    below = (_counts(summary, len(names), len(known)), *summary.get("notes", ()))
+    lines = (*_columns(rows), *below, *paths)
+    return rich.console.Group(*(rich.text.Text(s, overflow="fold") for s in lines))
+
+
+def _columns(rows: Sequence[tuple[str, str, str]]) -> Iterator[str]:
+    """Lines of three columns; a long name has a line of its own."""
+    first, second = (max(len(row[k]) for row in rows) for k in (0, 1))
+    first = min(first, _NAME)
+    for name, iqm, mean in rows:
+        if len(name) > first:
+            yield name
+            name = ""
+        yield f"{name:{first}}  {iqm:{second}}  {mean}"
+
+
+def _counts(summary: Mapping[str, Json], shown: int, known: int) -> str:
+    """How many members these are of, and where the other metrics are."""
+    members = len(summary.get("seeds", ()))
+    lost = len(summary.get("diverged", ()))
+    text = f"{_count(members, 'member')}, {lost or 'none'} diverged"
+    if shown < known:
+        text += f"; {shown} of {known} metrics: --table full shows all"
+    return text
 
 
 def _estimate(value: Mapping[str, Json] | None) -> str:
     """`412.0 [398.1, 425.9]`, or what of it is known."""
     if value is None or value["value"] is None:
         return "-"
-    text = f"{value['value']:.4g}"
+    text = _plain(value["value"])
     if value["low"] is None:
         return text
-    return f"{text} ({value['low']:.4g} to {value['high']:.4g})"
+    return f"{text} ({_plain(value['low'])} to {_plain(value['high'])})"
+
+
+def _plain(value: float) -> str:
+    return f"{value:.4g}"

@@ -249,6 +249,34 @@ METRICS = (
 )
 
 
+def axis_label(name: str) -> str:
+    """A metric in words, with its unit, for the axis of a figure.
+
+    Example:
+        >>> axis_label("evaluation/return"), axis_label("loss/td_error_abs")
+        ('evaluation return [reward]', 'loss: |TD error| [reward]')
+        >>> axis_label("mine/own_number")
+        'mine: own number'
+    """
+    unit = next((m.unit for m in METRICS if _is_of(name, m.name)), "-")
+    group, _, rest = name.partition("/")
+    words = _WORDS.get(name, f"{group}: {rest.replace('_', ' ').replace('/', ', ')}")
+    words = words if rest else group.replace("_", " ")
+    return words if unit == "-" else f"{words} [{unit}]"
+
+
+_WORDS = {
+    "evaluation/return": "evaluation return",
+    "evaluation/return_iterate": "evaluation return of the last iterate",
+    "evaluation/rmsve": "RMSVE",
+    "evaluation/rmsve_iterate": "RMSVE of the last iterate",
+    "evaluation/rmspbe": "RMSPBE",
+    "training/return": "training return",
+    "loss/td_error_abs": "loss: |TD error|",
+    "gradient/norm": "norm of the gradient",
+}
+
+
 def higher_is_better(name: str) -> bool | None:
     """Which end of a metric is the good one; None where neither is, or it is unknown.
 

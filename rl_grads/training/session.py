@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from rl_grads.config import has_name, schema_name
-from rl_grads.tracking import folder, labels
+from rl_grads.tracking import folder, labels, log
 from rl_grads.tracking.files import CannotWrite, writing
 from rl_grads.tracking.progress import Progress
 from rl_grads.tracking.run import Run
@@ -162,7 +162,7 @@ def _end(files: Files, ended: run.Ended) -> Result:
 def _progress(plan: run.Plan) -> Progress:
     seeds = [m.seed for m in plan.members]
     total, enabled = plan.config.training.total_steps, plan.config.tracking.progress
-    return Progress(total, "steps", seeds, enabled)
+    return Progress(total, "steps", seeds, enabled, log=log.write)
 
 
 def _describe(setup: Setup, point: Point, how: Mapping[str, Json]) -> Run:

@@ -180,7 +180,7 @@ def test_panels_stand_one_above_the_other():
     assert [axes.get_ylabel() for axes in figure.axes] == ["rate", "discount"]
     assert figure.axes[0].lines[-1].get_ydata().tolist() == [0.5, 0.5]
     assert figure.axes[0].get_title() == (
-        "2 members (thin) and their interquartile mean"
+        "n = 2 members (thin) and their interquartile mean"
     )
     with pytest.raises(ValueError, match="runs: expected at least one"):
         plots.panels([])
@@ -204,7 +204,7 @@ def test_a_grid_draws_equal_labels_alike():
     for axes in figure.axes:
         for line in axes.lines:
             colors.setdefault(line.get_label(), set()).add(line.get_color())
-    assert colors == {"one": {"C0"}, "two": {"C1"}}
+    assert colors == {"one": {"#0072B2"}, "two": {"#D55E00"}}
     assert [axes.get_title() for axes in figure.axes] == ["left", "right", "", ""]
     assert [axes.get_yscale() for axes in figure.axes][2] == "log"
     (legend,) = figure.legends

@@ -27,7 +27,7 @@ CASES = [
     ("optimizer=sgd optimizer.b1=0.5", "optimizer.b1=0.5", "optimizer=adam"),
     ("env.params.gravity=5", "env.params.gravity=5", "+env.params.gravity=5"),
     ("replay=null replay.capacity=9", "replay.capacity=9", "null"),
-    ("~replay replay.capacity=9", "replay.capacity=9", "null"),
+    ("~replay replay.capacity=9", "~replay", "expected replay=null"),
     ("hydra.run.dirr=x", "hydra.run.dirr=x", "a key"),
     # Choices of groups.
     ("agent=q_lerning", "agent=q_lerning", "one of", "'q_learning'"),
@@ -36,7 +36,7 @@ CASES = [
     ("replay=bufer", "replay=bufer", "one of", "'buffer'"),
     ("experiment=trian", "experiment=trian", "one of", "'train'"),
     ("agent=null", "agent=none", "one of"),
-    ("~network", "network=null", "one of"),
+    ("~network", "~network", "expected network=VALUE"),
     ("experiment=null", "experiment=none", "one of"),
     ("hydra/launcher=basik", "hydra/launcher=basik", "'basic'"),
     ("--config-name=trian", "trian", "the name of a config"),

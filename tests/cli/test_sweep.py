@@ -48,7 +48,8 @@ def test_every_point_has_its_own_folder(train, home):
     ]
     assert seeds == [[0, 1], [0, 1]]
     for path in found.values():
-        assert f"{path / 'summary.json'}" in out.replace("\n", "")
+        shown = f"{path.relative_to(home)}: metrics.jsonl, summary.json, parameters.npz"
+        assert shown in out
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,29 @@ def test_a_failing_point_leaves_the_others_their_results(train, home, sweep, fai
     assert files(good) == WRITTEN
 
 
-def test_a_crash_shows_its_traceback_and_the_other_points_run(train, home, registry):
+def test_a_crash_shows_its_traceback_and_the_other_points_run(train, home, monkeypatch):
+    from rl_grads.training import run
+
+    started, start = [], run.start
+
+    def crashing(plan):
+        started.append(plan)
+        if len(started) == 1:
+            raise RuntimeError("a mistake")
+        return start(plan)
+
+    monkeypatch.setattr(run, "start", crashing)
+    status, _, err = train("-m", "gradient.update.clip=agc,global_norm")
+    assert status == 1
+    assert "Traceback" in err and "in crashing" in err
+    message = "point 0 (gradient.update.clip=agc): RuntimeError('a mistake')"
+    assert f"rl-grads train: {message}\n" in err
+    bad, good = points(home).values()
+    assert "summary.json" not in files(bad)
+    assert files(good) == WRITTEN
+
+
+def test_a_plugins_mistake_is_one_line_and_the_other_points_run(train, home, registry):
     (home / "foreign_crash.py").write_text(
         "import rl_grads as rg\n"
         "@rg.register.clip('crash')\n"
@@ -90,14 +113,16 @@ def test_a_crash_shows_its_traceback_and_the_other_points_run(train, home, regis
     )
     sweep = "gradient.update.clip=crash,global_norm"
     status, _, err = train("-m", "--plugin", "foreign_crash", sweep)
-    assert status == 1
-    assert "Traceback" in err and 'foreign_crash.py", line 4' in err
+    assert status == 2
+    assert "Traceback" not in err
     message = (
-        "point 0 (gradient.update.clip=crash): RuntimeError('a mistake in a clip')"
+        "point 0 (gradient.update.clip=crash): gradient.update.clip=crash "
+        "(foreign_crash.py:2) raised RuntimeError: a mistake in a clip "
+        "(foreign_crash.py:4); see docs/extending.md"
     )
     assert f"rl-grads train: {message}\n" in err
     bad, good = points(home).values()
-    assert "summary.json" not in files(bad)
+    assert not bad.exists() or "summary.json" not in files(bad)
     assert files(good) == WRITTEN
 
 

@@ -16,7 +16,7 @@ from rl_grads.gradients.estimators import About
 from rl_grads.gradients.per_example_clip import per_example_clip
 from rl_grads.gradients.schema import Gradient, PerExampleClip
 from rl_grads.td.transition import Signals, Transition
-from rl_grads.training.checks import declared
+from rl_grads.training.checks import needs
 from rl_grads.training.schema import Config
 
 pytestmark = pytest.mark.slow
@@ -193,7 +193,7 @@ def test_what_has_no_gradients_of_single_examples_refuses_the_clip(key):
     value = Config(agent=Prediction(td_gradient="gtd2"))
     value = configs.replace(value, {f"gradient.per_example.{key}": 0.5})
     with pytest.raises(ConfigError, match=rf"gradient.per_example.{key}=0.5.*gtd2"):
-        declared.check(value, None, make.make(value.env))
+        needs.check(value, None, make.make(value.env))
     value = configs.replace(value, {"agent": TDLambda(), "replay": None})
     with pytest.raises(ConfigError, match=rf"{key}=0.5: expected null.*td_lambda"):
-        declared.check(value, None, make.make(value.env))
+        needs.check(value, None, make.make(value.env))

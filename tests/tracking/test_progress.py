@@ -99,40 +99,67 @@ def test_without_a_console_it_goes_to_standard_error(capsys):
     assert error.startswith("10/10 steps")
 
 
-def render(summary, paths=()):
+def render(summary, paths=(), full=False, width=120):
     out = console()
-    out.print(result_table(summary, paths))
+    out.width = width
+    out.print(result_table(summary, paths, full))
     return out.file.getvalue()
 
 
-def test_the_table_has_estimates_members_divergence_and_paths():
-    path = "/a/very/long/path" * 10 + "/metrics.jsonl"
+def test_the_headline_stands_first_and_the_rest_is_counted():
     summary = {
+        "clip/update/angle": summarise([0.0] * 10),
+        "loss/td_error_abs": summarise([0.25] * 10),
         "evaluation/return": summarise([500.0] * 9 + [450.0]),
-        "status": "completed",
-        "diverged": [3, 4],
+        **{f"diagnostics/number_{k}": summarise([1.0] * 10) for k in range(20)},
+        "seeds": list(range(10)),
+        "diverged": {"3": 120, "4": 300},
+        "notes": ["mind this"],
     }
-    text = render(summary, [path])
-    row = next(line for line in text.splitlines() if "evaluation" in line)
-    cells = [cell.strip() for cell in row.strip("│").split("│")]
-    assert cells[0] == "evaluation/return"
-    assert cells[1].startswith("495 (48")
-    assert cells[1].endswith(" to 500)")
-    assert cells[2].startswith("500 (")
-    assert cells[3:] == ["10", "2"]
-    assert path in text.replace("\n", "")
+    lines = render(summary, ["runs/one: metrics.jsonl"], width=80).splitlines()
+    assert lines[0].split("  ")[0] == "metric"
+    assert lines[1].startswith("evaluation/return     500 (")
+    assert lines[1].rstrip().endswith(" to 500)") and "495 (48" in lines[1]
+    assert lines[2].startswith("loss/td_error_abs")
+    assert lines[-3:] == [
+        "10 members, 2 diverged; 6 of 23 metrics: --table full shows all",
+        "mind this",
+        "runs/one: metrics.jsonl",
+    ]
+    assert len(lines) <= 12
+    assert max(map(len, lines)) <= 80
+    whole = render(summary, [], full=True)
+    assert all(name in whole for name in summary if "/" in name)
+    assert "--table full" not in whole
 
 
-def test_notes_stand_below_the_table():
-    text = render({"a": summarise([1.0, 3.0]), "notes": ["mind this"]}, ["a/path"])
-    assert text.splitlines()[-2:] == ["mind this", "a/path"]
+def test_long_names_are_whole_at_eighty_columns():
+    name = "sampling_variance/preconditioned/gradient_norm_last_layer"
+    text = render({name: summarise([1.0, 2.0, 4.0])}, width=80)
+    assert name in text
 
 
 def test_the_table_says_what_is_unknown():
-    text = render({"a": summarise([1.0, 3.0]), "b": summarise([1.0, math.nan, 2.0])})
-    rows = [
-        [c.strip() for c in line.strip("│").split("│")]
-        for line in text.splitlines()
-        if line.startswith("│")
-    ]
-    assert rows == [["a", "2", "2", "2", "0"], ["b", "-", "-", "3", "0"]]
+    found = {"a": summarise([1.0, 3.0]), "b": summarise([1.0, math.nan, 2.0])}
+    rows = [line.split() for line in render(found).splitlines()[1:3]]
+    assert rows == [["a", "2", "2"], ["b", "-", "-"]]
+
+
+def test_what_tells_most_of_prediction_is_its_error(clock):
+    out = console()
+    with Progress(2, "steps", range(2), True, out) as shown:
+        shown.update(1, {"loss/td_error_abs": np.full(2, 0.5)})
+        clock[0] += 20.0
+        shown.update(2, {"evaluation/rmsve": np.full(2, 0.125)})
+    lines = out.file.getvalue().splitlines()
+    assert "|TD error| 0.5" in lines[0]
+    assert "RMSVE 0.125" in lines[1]
+
+
+def test_the_log_has_the_lines_also_where_nothing_is_shown(clock):
+    said = []
+    shown = Progress(100, "steps", range(2), False, console(), said.append)
+    for step in range(0, 101, 10):
+        shown.update(step, {"training/return": np.ones(2)})
+        clock[0] += 4.0
+    assert [line.split("/")[0] for line in said] == ["0", "30", "60", "90", "100"]

@@ -4,8 +4,10 @@ What a part is given and has to return stands on the page `docs/extending.md`. B
 parts have their own tests and are not looked at. Nothing is computed here.
 """
 
+import dataclasses
+import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,9 +16,10 @@ import jax.numpy as jnp
 from rl_grads import blame, prng, register
 from rl_grads.agents import networks
 from rl_grads.agents.agent import Agent, AgentState
-from rl_grads.config import ConfigError, schema_name
+from rl_grads.config import ConfigError, nearest, schema_name
 from rl_grads.envs import contract
 from rl_grads.envs.environment import Environment
+from rl_grads.envs.make import make as make_environment
 from rl_grads.gradients.estimators import About
 from rl_grads.register import STATE_VALUE
 from rl_grads.replay.buffer import Size
@@ -92,22 +95,28 @@ def check_arguments(config: Config) -> None:
             ) from None
 
 
-def check(config: Config, given: Given, environment: Environment) -> None:
+def check(config: Config, given: Given) -> None:
     """Refuse a part of one's own that does not return what its kind has to.
+
+    Numbers of the config are traced, as they will be in the program.
 
     Args:
         config: The whole config.
         given: What was handed over as objects.
-        environment: The environment that training will use.
 
     Raises:
         ConfigError: Names the part, its file and line, what was expected and what
             came.
     """
     own = list(_own(config))
-    if given.environment is not None or _is_own_environment(config):
-        name = f"env={environment.name}"
-        contract.check_shapes(environment, name, environment.step)
+    handed_over = given.agent is not None or given.environment is not None
+    registered = config.env.id in register.names("env") or config.env.wrappers.own
+    if own or handed_over or registered:
+        jax.eval_shape(functools.partial(_check, own, given), config)
+
+
+def _check(own: Sequence[Own], given: Given, config: Config) -> None:
+    environment = _environment(config, given)
     if given.agent is not None:
         own = [one for one in own if not one.part.key.startswith(("agent", "network"))]
         _check_agent_given(given.agent, config, environment)
@@ -125,8 +134,57 @@ def _own(config: Config) -> Iterator[Own]:
             yield Own(part, component)
 
 
-def _is_own_environment(config: Config) -> bool:
-    return config.env.id in register.names("env") or bool(config.env.wrappers.own)
+class _Read(dict):
+    """Numbers by name, and which of them were asked for."""
+
+    def __init__(self, values: Mapping[str, PyTree]):
+        super().__init__(values)
+        self.asked: set[object] = set()
+
+    def __getitem__(self, name: str) -> PyTree:
+        self.asked.add(name)
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: PyTree = None) -> PyTree:
+        """As of a dict."""
+        self.asked.add(name)
+        return super().get(name, default)
+
+    def __contains__(self, name: object) -> bool:
+        self.asked.add(name)
+        return super().__contains__(name)
+
+    def given(self) -> list[str]:
+        """All names."""
+        return list(super().__iter__())
+
+    def __iter__(self) -> Iterator[str]:
+        self.asked |= set(super().keys())
+        return super().__iter__()
+
+
+def _environment(config: Config, given: Given) -> Environment:
+    """The environment, which keeps its contract and has read its numbers."""
+    if given.environment is not None:
+        name = f"env={given.environment.name}"
+        contract.check_shapes(given.environment, name, given.environment.step)
+        return given.environment
+    registered = config.env.id in register.names("env")
+    read = _Read(config.env.params)
+    section = dataclasses.replace(config.env, params=read) if registered else config.env
+    environment = make_environment(section)
+    if registered or config.env.wrappers.own:
+        whose = register.get("env", config.env.id) if registered else None
+        contract.check_shapes(environment, f"env={config.env.id}", whose)
+    for name in read.given() if registered else ():
+        if name not in read.asked:
+            known = sorted(map(str, read.asked))
+            what = blame.named(f"env.params.{name}", register.get("env", config.env.id))
+            raise ConfigError(
+                f"{what}: expected a parameter that env={config.env.id} reads "
+                f"({', '.join(known) or 'it reads none'}){nearest(name, known)}"
+            )
+    return environment
 
 
 def _agent_of(config: Config, given: Given) -> Callable[[Environment], Agent]:

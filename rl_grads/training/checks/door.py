@@ -37,7 +37,7 @@ def check(config: Config, given: Given, members: int | None = None) -> None:
     environment = _environment(config, given)
     replay_size.check(config, environment)
     needs.check(config, given.agent, environment)
-    contracts.check(config, given, environment)
+    contracts.check(config, given)
     if given.agent is None:
         network.check(config, environment)
     diagnostics.check_activations(config, given, environment)
