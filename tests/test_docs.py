@@ -1,5 +1,7 @@
 """The pages: no experiment without its section, no picture that nothing shows."""
 
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -24,9 +26,40 @@ def test_every_picture_is_shown():
     assert [name for name in pictures if f"images/{name})" not in text()] == []
 
 
+def test_every_page_is_in_the_index():
+    readme = (ROOT / "README.md").read_text()
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")}
+    assert {name for name in pages if f"](docs/{name})" not in readme} == set()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_between_pages_lead_somewhere(page):
     parts = page.read_text().split("](")[1:]
     links = [part.split(")")[0].split("#")[0] for part in parts]
     files = [link for link in links if link and "://" not in link]
     assert [f for f in files if not (page.parent / f).exists()] == []
+
+
+def _printed() -> list[tuple[str, list[str], str]]:
+    """Blocks that begin with a command: their page, arguments, what it prints."""
+    found = []
+    for page in PAGES:
+        for block in re.findall(r"```\n(\$ rl-grads .*?)```", page.read_text(), re.S):
+            command, _, output = block.partition("\n")
+            found.append((page.name, shlex.split(command)[2:], output.strip()))
+    return found
+
+
+@pytest.mark.parametrize(("page", "arguments", "output"), _printed())
+def test_what_a_command_prints_is_as_the_page_says(
+    page, arguments, output, tmp_path, monkeypatch, capsys
+):
+    from rl_grads.cli.main import main
+
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) in (0, 1)
+    assert capsys.readouterr().out.strip() == output
+
+
+def test_there_are_such_blocks():
+    assert len(_printed()) > 0

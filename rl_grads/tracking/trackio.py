@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rl_grads.tracking.background import IMPORTING
 from rl_grads.tracking.files import LABELS, Row
@@ -98,7 +98,10 @@ class TrackioMirror:
         }
 
     def _config(self, row: Row, timestamp: str) -> Document:
-        """The member's config with the keys by which the dashboard groups runs."""
+        """The member's config with the keys by which the dashboard groups runs.
+
+        Keys are dotted paths: its run page shows one level.
+        """
         labels = {"seed": row["seed"], "member": row["member"]}
         hidden = {
             "_Group": self._run.name,
@@ -106,4 +109,14 @@ class TrackioMirror:
             "_Username": None,
         }
         made = {"provenance": dict(self._run.provenance)}
-        return {**self._run.configs[row["member"]], **labels, **made, **hidden}
+        config = dict(_flat(self._run.configs[row["member"]] | made, ""))
+        return {**config, **labels, **hidden}
+
+
+def _flat(values: Mapping[str, Json], prefix: str) -> Iterator[tuple[str, Json]]:
+    """Nested values by their dotted paths."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

@@ -36,8 +36,8 @@ def test_every_member_has_a_run_with_its_rows(make_run, store):
     config = store.get_run_config("rl_grads", NAMES[1])
     assert config["_Group"] == "walk/today"
     assert (config["seed"], config["member"]) == (41, 1)
-    assert config["agent"] == {"discount": 0.99}
-    assert config["optimizer"] == {"momentum": 0.2}
+    assert config["agent.discount"] == 0.99
+    assert config["optimizer.momentum"] == 0.2
 
 
 def test_nonfinite_values_reach_the_store(make_run, store):
