@@ -35,13 +35,13 @@ MAY_IMPORT = {
 }
 # Libraries that only some places import (prefixes of module names).
 ONLY_IN = {
-    "hydra": ("rl_grads.cli", "hydra_plugins"),
-    "omegaconf": ("rl_grads.cli", "hydra_plugins"),
+    "hydra": ("rl_grads.cli",),
+    "omegaconf": ("rl_grads.cli",),
     "hydra._internal": ("rl_grads.cli.hydra_private",),
     "wandb": ("rl_grads.tracking.wandb",),
     "trackio": ("rl_grads.tracking.trackio", "rl_grads.cli.dashboard"),
 }
-ABOVE = ("experiments", "hydra_plugins", "tests", "scripts")
+ABOVE = ("experiments", "tests", "scripts")
 
 
 # ------------------------------------------------------------------ reading imports
@@ -129,12 +129,11 @@ def must_be_light(module: str) -> bool:
 
 MODULES = modules(PACKAGE)
 INNER = [name for name in MODULES if room(name)]
-PLUGINS = modules("hydra_plugins")
 ROOMS = {str(room(name)) for name in INNER}
 
 
 def _imports_of(module: str) -> set[str]:
-    path = (MODULES | PLUGINS)[module]
+    path = MODULES[module]
     return imports(path.read_text(), module, path.name == "__init__.py")
 
 
@@ -153,7 +152,7 @@ def test_a_room_imports_only_the_rooms_below_it(module: str) -> None:
     assert wrong_rooms(module, _imports_of(module), ROOMS) == set()
 
 
-@pytest.mark.parametrize("module", [*MODULES, *PLUGINS])
+@pytest.mark.parametrize("module", MODULES)
 def test_libraries_stay_in_their_place(module: str) -> None:
     assert wrong_libraries(module, _imports_of(module)) == set()
 
@@ -261,7 +260,6 @@ def test_the_room_rule_can_fail(module: str, name: str, wrong: bool) -> None:
         ("rl_grads.training.loop", "hydra.compose", True),
         ("rl_grads.training.loop", "omegaconf.OmegaConf", True),
         ("rl_grads.cli.main", "hydra", False),
-        ("hydra_plugins.population.sweeper", "omegaconf", False),
         ("rl_grads.tracking.wandb", "wandb.init", False),
         ("rl_grads.tracking.files", "wandb", True),
         ("rl_grads.cli.dashboard", "trackio", False),

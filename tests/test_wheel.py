@@ -89,12 +89,7 @@ def test_the_wheel_holds_nothing_else(names: set[str]) -> None:
     tops = {name.split("/")[0] for name in names}
     assert {t for t in tops if not t.endswith(".dist-info")} == {
         "rl_grads",
-        "hydra_plugins",
     }
-
-
-def test_hydra_plugins_stays_open_for_others(names: set[str]) -> None:
-    assert "hydra_plugins/__init__.py" not in names
 
 
 def test_the_metadata_names_licence_extras_and_command(

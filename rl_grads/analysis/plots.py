@@ -278,8 +278,9 @@ def _members_title(run: Series) -> str:
 def _draw_members(axes: "Axes", run: Series) -> None:
     """Every member of a run, and their interquartile mean."""
     one = "o" if run.steps.size == 1 else None
-    axes.plot(run.steps, run.values.T, color="#9ab", linewidth=0.8, marker=one)
-    axes.plot(run.steps, iqm(run.values.T), color="#146", linewidth=2.2, marker=one)
+    both: dict[str, Any] = {"linestyle": "-", "marker": one}
+    axes.plot(run.steps, run.values.T, color="#9ab", linewidth=0.8, **both)
+    axes.plot(run.steps, iqm(run.values.T), color="#146", linewidth=2.2, **both)
 
 
 def _measured(run: Series) -> Series:

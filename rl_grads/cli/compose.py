@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import pathlib
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, NoReturn
@@ -45,6 +46,7 @@ from rl_grads.config import (
     is_config_class,
 )
 from rl_grads.config.declaring import plain_types
+from rl_grads.envs.schema import Env
 from rl_grads.typing import Value
 
 GROUPS = ("agent", "network", "env", "optimizer", "replay")
@@ -80,10 +82,12 @@ def store_schemas() -> None:
     OmegaConf.register_new_resolver("with_replay", _with_replay, replace=True)
     whole = OmegaConf.structured(schema.Config)
     for group in GROUPS:
-        whole[group] = MISSING
+        if group != "env":  # It has one class, whose default holds.
+            whole[group] = MISSING
     whole.meta.optimizer = MISSING
     store = ConfigStore.instance()
     store.store(name="schema", node=whole)
+    store.store(group="env/schema", name="env", node=Env)  # Makes `env` a group.
     for name, cls in SCHEMAS.items():
         group, _, option = name.partition("/")
         if group not in GROUPS:  # Numbers of components are no choice.
@@ -153,14 +157,27 @@ def spell(argument: str) -> str:
     """The argument as Hydra is to take it.
 
     `GROUP=null` becomes `GROUP=none`, as Hydra takes names alone, and text is quoted
-    where Hydra would read a number.
+    where Hydra would read a number. `env=SUITE/NAME` and `env=REGISTERED` set the id:
+    Hydra would look for a file.
     """
+    argument = _ENV.sub(_with_id, argument)
     argument = whole_numbers.as_typed(text_fields.as_typed(argument))
     group, equals, names = argument.partition("=")
     if group not in (*GROUPS, "experiment") or not equals:
         return argument
     spelled = ("none" if name == "null" else name for name in names.split(","))
     return f"{group}={','.join(spelled)}"
+
+
+_ENV = re.compile(r"^env=(.*)$", re.DOTALL)
+
+
+def _with_id(found: re.Match[str]) -> str:
+    from rl_grads import register
+
+    known = register.names("env")
+    ids = ("/" in name or name in known for name in found[1].split(","))
+    return f"env.id={found[1]}" if all(ids) else found[0]
 
 
 def read(argv: Sequence[str]) -> Request:

@@ -258,7 +258,9 @@ def axis_label(name: str) -> str:
         >>> axis_label("mine/own_number")
         'mine: own number'
     """
-    unit = next((m.unit for m in METRICS if _is_of(name, m.name)), "-")
+    unit = next(
+        (m.unit for m in METRICS if name == m.name or _is_of(name, m.name)), "-"
+    )
     group, _, rest = name.partition("/")
     words = _WORDS.get(name, f"{group}: {rest.replace('_', ' ').replace('/', ', ')}")
     words = words if rest else group.replace("_", " ")
