@@ -34,9 +34,12 @@ from rl_grads.cli.errors import (
     shorten_value,
 )
 from rl_grads.cli.hydra_private import (
+    AGAIN,
+    DEFAULTS,
     Hydra,
     create_config_search_path,
     get_args_parser,
+    register_resolver,
 )
 from rl_grads.config import (
     SCHEMAS,
@@ -51,7 +54,6 @@ from rl_grads.typing import Value
 
 GROUPS = ("agent", "network", "env", "optimizer", "replay")
 _NAME = "train"
-_VERSION = "1.3"
 
 
 def config_directory() -> pathlib.Path:
@@ -79,22 +81,22 @@ def _with_replay(value: Value, otherwise: Value, *, _root_: DictConfig) -> Value
 
 def store_schemas() -> None:
     """Register the schemas with Hydra: `schema`, and one per choice of each group."""
-    OmegaConf.register_new_resolver("with_replay", _with_replay, replace=True)
+    register_resolver("with_replay", _with_replay, replace=True)
     whole = OmegaConf.structured(schema.Config)
     for group in GROUPS:
         if group != "env":  # It has one class, whose default holds.
             whole[group] = MISSING
     whole.meta.optimizer = MISSING
     store = ConfigStore.instance()
-    store.store(name="schema", node=whole)
-    store.store(group="env/schema", name="env", node=Env)  # Makes `env` a group.
+    store.store(name="schema", node=whole, **AGAIN)
+    store.store(group="env/schema", name="env", node=Env, **AGAIN)  # A group, then.
     for name, cls in SCHEMAS.items():
         group, _, option = name.partition("/")
         if group not in GROUPS:  # Numbers of components are no choice.
             continue
         if not (config_directory() / f"{name}.yaml").is_file():
-            store.store(group=group, name=option, node=cls)
-        store.store(group=f"{group}/schema", name=option, node=cls)
+            store.store(group=group, name=option, node=cls, **AGAIN)
+        store.store(group=f"{group}/schema", name=option, node=cls, **AGAIN)
 
 
 def to_config(composed: DictConfig) -> schema.Config:
@@ -254,7 +256,8 @@ def composer(request: Request) -> Iterator[Compose]:
 
     It takes the overrides and whether they are those of a whole sweep.
     """
-    version.setbase(_VERSION)
+    if DEFAULTS:
+        version.setbase(DEFAULTS["version_base"])
     main = Hydra.create_main_hydra2(_NAME, _search_path(request.flags))
     name = request.flags.config_name or _NAME
 
@@ -320,7 +323,7 @@ def run(
     """Hand a command line to Hydra, which calls `task` with each composed config."""
     request = read(argv)
     first, second = own_configs.order(request.flags, config_directory())
-    start = hydra.main(version_base=_VERSION, config_path=first, config_name=_NAME)
+    start = hydra.main(config_path=first, config_name=_NAME, **DEFAULTS)
     # The last --config-dir counts.
     added = [] if second is None else [f"--config-dir={second}"]
     options = request.argv[: len(request.argv) - len(request.flags.overrides)]

@@ -7,6 +7,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from rl_grads.cli.hydra_private import register_resolver
 from rl_grads.config import fields, is_config_class
 from rl_grads.typing import Value
 
@@ -47,7 +48,7 @@ def environment_values(composed: DictConfig) -> dict[str, str]:
         >>> environment_values(OmegaConf.create(told))
         {'precision': '${oc.env:SECRET}'}
     """
-    OmegaConf.register_new_resolver(_MARK, _refuse, replace=True)
+    register_resolver(_MARK, _refuse, replace=True)
     plain: Any = OmegaConf.to_container(composed, resolve=False)
     marked = OmegaConf.create(_marked({"hydra": _hydras(), **plain}))
     return {
@@ -74,7 +75,7 @@ def _marked(value: Value) -> Value:
     """The same with a resolver that refuses in the place of those that read outside."""
     if isinstance(value, dict):
         return {key: _marked(inner) for key, inner in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_marked(inner) for inner in value]
     return _RESOLVER.sub(_mark, value) if isinstance(value, str) else value
 
@@ -145,6 +146,6 @@ def _text(value: Value) -> str:
     """A value as the grammar of overrides writes it."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{k}: {_text(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_text, value)) + "]"
     return "null" if value is None else str(value)

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from rl_grads.cli import compose
 from rl_grads.cli.environment_values import environment_values
+from rl_grads.cli.hydra_private import register_resolver
 
 
 def found(*overrides):
@@ -110,7 +111,7 @@ def test_what_comes_from_elsewhere_is_not(override):
 def test_nothing_is_read(monkeypatch):
     monkeypatch.delenv("SECRET", raising=False)
     read = []
-    OmegaConf.register_new_resolver("a_plugin", read.append)
+    register_resolver("a_plugin", read.append)
     values = found("resume='${oc.env:SECRET}'", "run.id='${a_plugin:1}'")
     OmegaConf.clear_resolver("a_plugin")
     assert (list(values), read) == (["resume", "run.id"], [])

@@ -4,9 +4,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import OmegaConf
 
 import rl_grads as rg
+from rl_grads.cli.hydra_private import DEFAULTS, register_resolver
 from rl_grads.config.document import to_document
 from rl_grads.training.recorded import read
 
@@ -45,10 +45,10 @@ def test_an_own_folder_of_configs(tmp_path):
 
 def test_an_application_of_hydras_goes_on(tmp_path):
     (tmp_path / "app.yaml").write_text("word: ${own:}\n")
-    OmegaConf.register_new_resolver("own", lambda: "kept", replace=True)
+    register_resolver("own", lambda: "kept", replace=True)
     ConfigStore.instance().store(name="own_node", node={"a": 1})
     before = set(ConfigStore.instance().repo)
-    with initialize_config_dir(str(tmp_path), version_base="1.2"):
+    with initialize_config_dir(str(tmp_path), **DEFAULTS):
         assert rg.compose("train").seeds == 10
         assert compose("app").word == "kept"
     assert set(ConfigStore.instance().repo) == before

@@ -57,7 +57,8 @@ def test_every_point_has_its_own_folder(train, home):
     [
         (
             "env=gymnax/Nope-v1,gymnax/CartPole-v1",
-            "rl-grads train: point 0 (env.id=gymnax/Nope-v1): env.id='gymnax/Nope-v1': ",
+            "rl-grads train: point 0 (env.id=gymnax/Nope-v1): "
+            "env.id='gymnax/Nope-v1': ",
         ),
         (
             "agent.discount=1.5,0.9",
