@@ -74,7 +74,7 @@ class Result(NamedTuple):
             metrics={name: values[index] for name, values in self.metrics.items()},
             params=tuple(self.params[i] for i in index),
             diverged_at=tuple(self.diverged_at[i] for i in index),
-            unusable=tuple(self.unusable[i] for i in index),
+            unusable=tuple(self.unusable[i] for i in index if self.unusable),
         )
 
     def points(self) -> tuple["Result", ...]:

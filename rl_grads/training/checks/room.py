@@ -97,6 +97,9 @@ def _too_large(config: Config, parts: Mapping[str, int], room: float) -> str:
     """What to say of one member that is too large by itself; see also `replay_size`."""
     largest = max(parts, key=lambda name: parts[name])
     takes = f"{_bytes(parts[largest])} for one member, of {_bytes(room)} that there are"
+    if largest == "replay memory" and config.replay is not None:
+        capacity = config.replay.capacity
+        return f"replay.capacity={capacity}: expected less: it would take {takes}"
     if largest == "environments":
         num_envs = config.training.num_envs
         return f"training.num_envs={num_envs}: expected fewer: they would take {takes}"
