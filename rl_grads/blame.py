@@ -12,7 +12,7 @@ from types import CodeType
 from rl_grads.config import ConfigError, shorten
 from rl_grads.typing import PyTree
 
-_OURS = str(pathlib.Path(__file__).parent)
+_OURS = f"{pathlib.Path(__file__).parent}{os.sep}"
 _INSTALLED = tuple({sysconfig.get_path(name) for name in ("purelib", "stdlib")})
 PAGE = "docs/extending.md"
 
