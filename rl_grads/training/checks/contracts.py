@@ -422,6 +422,9 @@ def _trace(one: Own, bench: _Bench) -> None:
 
 def _agent(one: Own, bench: _Bench) -> None:
     config = bench.config
+    if not hasattr(config.agent, "discount"):
+        derived = "derived from rl_grads.agents.schema.QLearning or Prediction"
+        raise one.refuse(f"a schema with `discount` beside its name, {derived}")
     with blame.calling(str(one.part), one.component):
         made = one.component(config, bench.environment.num_actions)
     if not isinstance(made, Agent):

@@ -206,6 +206,15 @@ def test_agents(as_registered):
     refused(found, "expected init() to return an AgentState, not dict")
 
 
+def test_an_agent_without_a_schema(as_registered):
+    @register.agent("bare")
+    def bare(config, num_actions):
+        raise AssertionError
+
+    found = config(agent=rg.config.SCHEMAS["agent/bare"]())
+    refused(found, "agent=bare", "a schema with `discount` beside its name")
+
+
 OBS = jax.ShapeDtypeStruct((2,), jnp.float32)
 
 
