@@ -1,6 +1,10 @@
 """`rg.compose`: the config of the command line, without a trace of Hydra."""
 
+import dataclasses
+import json
+
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
@@ -17,22 +21,26 @@ CASES = (
 
 
 @pytest.mark.parametrize("asked", CASES, ids=" ".join)
-def test_it_is_what_the_command_line_trains(train, tiny, home, asked):
+def test_it_is_what_the_command_line_composes(command, asked):
     experiment, *overrides = asked
-    status, _, err = train(f"experiment={experiment}", *overrides, "run.id=one")
+    words = (f"experiment={experiment}", *overrides, "run.id=one")
+    status, out, err = command("train", *words, "--cfg", "job", "--resolve")
     assert status == 0, err
-    composed = to_document(rg.compose(experiment, *tiny, *overrides, "run.id=one"))
+    told = yaml.safe_load(out)
+    ours = json.loads(json.dumps(dataclasses.asdict(rg.compose(*asked, "run.id=one"))))
+    assert ours == told
+
+
+def test_it_is_what_a_folder_records_and_its_members_are_those(train, tiny, home):
+    assert train("run.id=one").status == 0
+    config = rg.compose("train", *tiny, "run.id=one")
+    composed = to_document(config)
+    logged = read(home / "runs/one")
+    recorded = to_document(logged.config)
     assert composed.pop("run.id") == "one"  # A folder knows its own name.
-    recorded = to_document(read(home / "runs/one").config)
     assert recorded.pop("run.id") is None
     assert composed == recorded
-
-
-def test_members_of_it_are_members_of_the_command_line(train, tiny, home):
-    assert train("run.id=one").status == 0
-    by_hand = rg.train(members=rg.population(rg.compose("train", *tiny, "run.id=one")))
-    logged = read(home / "runs/one")
-    assert [m.seed for m in by_hand.members] == list(logged.seeds)
+    assert [m.seed for m in rg.population(config)] == list(logged.seeds)
 
 
 def test_an_own_folder_of_configs(tmp_path):

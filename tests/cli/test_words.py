@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from rl_grads.cli import completion, whole_numbers
+import rl_grads as rg
+from rl_grads.cli import completion, compose, door, whole_numbers
 from rl_grads.cli.main import COMMANDS
 
 
@@ -59,21 +60,28 @@ def test_an_interval_is_for_a_search(train, home):
     assert "expected values to train with, such as .1,.2 or range(1,5)" in err
 
 
+def test_glob_is_the_choices_of_a_group():
+    compose.store_schemas()
+    request = compose.read(["-m", "replay=glob(*ank)"])
+    with compose.composer(request):
+        assert door.points(request.flags.overrides) == [["replay=rank"]]
+
+
+@pytest.mark.slow
 def test_glob_sweeps_over_the_choices_of_a_group(train, home):
     status, _, err = train("-m", "replay=glob(*ank)", "run.id=all")
     assert status == 0, err
     assert (home / "sweeps/all/0/summary.json").exists()
 
 
-def test_without_replay_one_update_uses_what_is_new(home, command):
-    words = ("agent=sarsa", "replay=null", "training.total_steps=20", "seeds=1")
-    quiet = ("tracking.trackio=false", "tracking.wandb.mode=disabled")
-    short = ("evaluation.episodes=1", "evaluation.max_steps=5", "run.id=one")
-    status, _, err = command("train", *words, *quiet, *short)
-    assert status == 0, err
-    assert '"training.updates_per_iteration": 1' in (
-        home / "runs/one/config.json"
-    ).read_text().replace("\n", " ")
+def test_without_replay_one_update_uses_what_is_new():
+    updates = "training.updates_per_iteration"
+    assert rg.compose("train").training.updates_per_iteration == 10
+    online = rg.compose("train", "agent=sarsa", "replay=null")
+    assert online.training.updates_per_iteration == 1
+    asked = rg.compose("train", "agent=sarsa", "replay=null", f"{updates}=3")
+    with pytest.raises(rg.ConfigError, match=f"{updates}=3: expected 1 where replay"):
+        rg.train(members=rg.population(asked))
 
 
 def test_a_backend_that_is_not_here(tmp_path):
