@@ -83,6 +83,7 @@ def test_every_declared_metric_is_reported(train, home, registry):
     others = ("agent.loss=own", "gradient.per_example.max_norm=1", *DIAGNOSED)
     assert train("experiment=train", *measured.split(), *others).status == 0
     learned = "meta.learn=[optimizer.learning_rate] meta.truth_meter=true"
+    learned += " evaluation.average_window=0.5"
     assert train("experiment=random_walk", *learned.split()).status == 0
     last = [rows(home, name)[-1] for name in ("train", "random_walk")]
     found = {kind(name) for row in last for name in row}

@@ -44,6 +44,7 @@ def test_whole_numbers_in_a_run(train, home):
         ("--no.such=1", "--no.such=1: expected an option that --help lists"),
         ("hydra/launcher=joblib", "pip install hydra-joblib-launcher"),
         ("hydra/launcher=jobib", "did you mean 'joblib'?"),
+        ("meta.learn=[agent.trace_decay]", "meta.learn="),
         ("--table=wide", "--table=wide: expected short or full"),
     ],
 )

@@ -41,9 +41,9 @@ def check(config: Config, given: Given, members: int | None = None) -> None:
     if given.agent is None:
         network.check(config, environment)
     diagnostics.check_activations(config, given, environment)
-    count = config.seeds if members is None else members
-    room.check(config, given, environment, count)
     meta.check(config, Given(given.agent, environment))
+    count = config.seeds if members is None else members
+    room.check(config, given, environment, count)  # Makes a state: all else fits.
 
 
 def _check_target(config: Config) -> None:

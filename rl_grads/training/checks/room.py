@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import jax
 
 from rl_grads import prng
-from rl_grads.config import ConfigError, schema_name
+from rl_grads.config import ConfigError, get, schema_name
 from rl_grads.envs.environment import Environment
 from rl_grads.training import devices, loop
 from rl_grads.training.engine import AT_ONCE, Given, make_agent
@@ -103,6 +103,11 @@ def _too_large(config: Config, parts: Mapping[str, int], room: float) -> str:
     if largest == "environments":
         num_envs = config.training.num_envs
         return f"training.num_envs={num_envs}: expected fewer: they would take {takes}"
+    if largest == "an update" and parts[largest] > 4 * parts["parameters"]:
+        key = (
+            "training.batch_size" if config.replay is not None else "training.num_envs"
+        )
+        return f"{key}={get(config, key)}: expected less: an update would take {takes}"
     name = schema_name(config.network)
     hidden = getattr(config.network, "hidden", None)
     given = f"network={name}" if hidden is None else f"network.hidden={list(hidden)}"

@@ -52,6 +52,11 @@ def test_a_network_that_is_too_large_is_named():
     assert "GiB" in says
 
 
+def test_a_batch_that_is_too_large_is_named():
+    says = refused(config(training__batch_size=2**31 - 1))
+    assert says.startswith("training.batch_size=2147483647: expected less: an update")
+
+
 def test_environments_that_are_too_many_are_named():
     found = config(training__num_envs=2**30, replay=None, network__hidden=(1,))
     says = refused(found)
