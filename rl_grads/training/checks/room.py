@@ -103,10 +103,8 @@ def _too_large(config: Config, parts: Mapping[str, int], room: float) -> str:
     if largest == "environments":
         num_envs = config.training.num_envs
         return f"training.num_envs={num_envs}: expected fewer: they would take {takes}"
-    if largest == "an update" and parts[largest] > 4 * parts["parameters"]:
-        key = (
-            "training.batch_size" if config.replay is not None else "training.num_envs"
-        )
+    if largest == "an update" and 2 * parts["parameters"] <= room:  # Of one example.
+        key = "training.num_envs" if config.replay is None else "training.batch_size"
         return f"{key}={get(config, key)}: expected less: an update would take {takes}"
     name = schema_name(config.network)
     hidden = getattr(config.network, "hidden", None)
