@@ -90,6 +90,9 @@ def _probe(name: str, kwargs: Fixed) -> gymnasium.Env:
         module, _, inner = name.partition(":")
         words = f"import {module} first (--plugin {module}), and ask for {inner}"
         raise _refusal(name, words)
+    if name in _OTHER_MAKERS and kwargs:
+        words = "it would make, and import, what env.kwargs name"
+        raise _refusal(name, words)
     if name not in gymnasium.registry:
         raise _refusal(name, f"Gymnasium has no such id{_hint(name)}")
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
@@ -109,6 +112,8 @@ def _probe(name: str, kwargs: Fixed) -> gymnasium.Env:
     return env
 
 
+# Ids that make an environment of another package by its name, whatever that imports.
+_OTHER_MAKERS = ("GymV21Environment-v0", "GymV26Environment-v0")
 # Packages that bring ids of their own, by what these begin with.
 _PACKAGES = {"ALE/": ("ale-py", "ale_py")}
 

@@ -217,22 +217,22 @@ class Method(NamedTuple):
     values: Callable[[Any], jax.Array]
 
 
-class _Table:
-    """A network whose parameters are the values of the states."""
+class _Table(NamedTuple):
+    """A network whose parameters are the values of so many states."""
 
-    @staticmethod
-    def init(key: jax.Array, state: jax.Array) -> jax.Array:
-        raise NotImplementedError("its values begin where the walk's study says")
+    states: int
 
-    @staticmethod
-    def apply(values: jax.Array, state: jax.Array) -> jax.Array:
+    def init(self, key: jax.Array, state: jax.Array) -> jax.Array:
+        return jnp.zeros(self.states)
+
+    def apply(self, values: jax.Array, state: jax.Array) -> jax.Array:
         return values[state][None]
 
 
 def _td_update(
     values: jax.Array, transition: Transition, setting: Setting
 ) -> jax.Array:
-    loss = losses.td(_Table)
+    loss = losses.td(_Table(values.shape[0]))
     gradient, _ = jax.grad(loss, has_aux=True)(values, values, transition, None)
     return values - setting.step_size * gradient
 

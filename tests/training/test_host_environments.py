@@ -136,6 +136,13 @@ def test_arguments_of_the_maker(small):
         trained(both)
 
 
+def test_arguments_name_nothing_to_import():
+    named = {"env_id": "antigravity:Any-v0"}
+    for name in ("GymV21Environment-v0", "GymV26Environment-v0"):
+        with pytest.raises(ConfigError, match="what env.kwargs name"):
+            trained({"env.id": f"gymnasium/{name}", "env.kwargs": named})
+
+
 def test_arguments_that_differ_are_no_population(small):
     sweep = {"env.kwargs": [{"start": 1}, {"start": True}]}
     members = rg.population(rg.replace(rg.Config(), SMALL), sweep=sweep)
