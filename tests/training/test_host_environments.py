@@ -139,7 +139,7 @@ def test_arguments_of_the_maker(small):
 def test_arguments_name_nothing_to_import():
     named = {"env_id": "antigravity:Any-v0"}
     for name in ("GymV21Environment-v0", "GymV26Environment-v0"):
-        with pytest.raises(ConfigError, match="what env.kwargs name"):
+        with pytest.raises(ConfigError, match=r"what env\.kwargs name"):
             trained({"env.id": f"gymnasium/{name}", "env.kwargs": named})
 
 
