@@ -26,12 +26,13 @@ MAY_IMPORT = {
     "autodiff": {"typing"},
     "envs": COMMON | {"prng", "long"},
     "gradients": COMMON | {"autodiff"},
+    "search": COMMON,
     "agents": COMMON | {"gradients", "td", "replay"},
     "meta": COMMON | {"prng", "agents", "autodiff"},
     "training": COMMON | {"prng", "long"} | MIDDLE | {"meta"},
     "studies": COMMON | {"prng"} | MIDDLE | {"meta", "training"},
     "inspection": COMMON | {"prng"} | MIDDLE | {"meta", "training"},
-    "cli": COMMON | MIDDLE | {"meta", "training", "inspection"},
+    "cli": COMMON | MIDDLE | {"meta", "training", "inspection", "search"},
 }
 # Libraries that only some places import (prefixes of module names).
 ONLY_IN = {

@@ -36,6 +36,7 @@ from rl_grads.cli.errors import (
 from rl_grads.cli.hydra_private import (
     AGAIN,
     DEFAULTS,
+    BasicSweeper,
     Hydra,
     create_config_search_path,
     get_args_parser,
@@ -52,7 +53,7 @@ from rl_grads.config.declaring import plain_types
 from rl_grads.envs.schema import Env
 from rl_grads.typing import Value
 
-GROUPS = ("agent", "network", "env", "optimizer", "replay")
+GROUPS = ("agent", "network", "env", "optimizer", "replay", "sweep")
 _NAME = "train"
 
 
@@ -79,6 +80,16 @@ def _with_replay(value: Value, otherwise: Value, *, _root_: DictConfig) -> Value
     return otherwise if _root_.get("replay") is None else value
 
 
+# Ours is no class of Hydra's: `cli.sweeping` composes, groups and launches by itself.
+# Whatever asks Hydra for one gets its own.
+POPULATION = "population"
+_SWEEPER = {
+    "_target_": f"{BasicSweeper.__module__}.{BasicSweeper.__name__}",
+    "max_batch_size": None,
+    "params": None,
+}
+
+
 def store_schemas() -> None:
     """Register the schemas with Hydra: `schema`, and one per choice of each group."""
     register_resolver("with_replay", _with_replay, replace=True)
@@ -89,6 +100,7 @@ def store_schemas() -> None:
     whole.meta.optimizer = MISSING
     store = ConfigStore.instance()
     store.store(name="schema", node=whole, **AGAIN)
+    store.store(group="hydra/sweeper", name=POPULATION, node=_SWEEPER, **AGAIN)
     store.store(group="env/schema", name="env", node=Env, **AGAIN)  # A group, then.
     for name, cls in SCHEMAS.items():
         group, _, option = name.partition("/")

@@ -58,7 +58,8 @@ def _check_run(
 def _check_sweep(request: compose.Request, composed: compose.Compose) -> DictConfig:
     whole = composed(request.flags.overrides, True)
     refuse_code(whole.hydra)
-    if whole.hydra.sweeper._target_.endswith(".BasicSweeper"):
+    sweeper = whole.hydra.runtime.choices["hydra/sweeper"]
+    if sweeper == "basic":  # Ours checks its own points.
         params = whole.hydra.sweeper.get("params") or {}
         swept = [f"{key}={value}" for key, value in params.items()]
         check_seeds(points([*swept, *request.flags.overrides]), composed)

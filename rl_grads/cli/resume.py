@@ -15,10 +15,13 @@ from hydra.core.override_parser.types import Override
 
 from rl_grads.cli import compose
 from rl_grads.config import ConfigError, get, replace, schema_name, shorten
+from rl_grads.config.document import to_document
 from rl_grads.tracking import folder, lease
 from rl_grads.training.schema import Config
 
 if TYPE_CHECKING:  # It imports JAX, which a command line that is refused need not.
+    from rl_grads.training.places import Group
+    from rl_grads.training.population import Member
     from rl_grads.training.recorded import Recorded
 
 _LOG = logging.getLogger(__name__)
@@ -37,6 +40,8 @@ class Continued(NamedTuple):
         home: Where it writes.
         choices: The file that was chosen for each group.
         unresolved: Keys of the command line whose values read the environment.
+        whole: The population of several points that goes on as a whole; None where
+            the run has members of one config.
     """
 
     config: Config
@@ -44,6 +49,14 @@ class Continued(NamedTuple):
     home: pathlib.Path
     choices: Mapping[str, str]
     unresolved: Mapping[str, str]
+    whole: "Whole | None" = None
+
+
+class Whole(NamedTuple):
+    """A population of several points: its members, with their folders."""
+
+    members: Sequence["Member"]
+    group: "Group"
 
 
 def asked(overrides: Sequence[str]) -> str | None:
@@ -88,7 +101,25 @@ def read(request: compose.Request) -> Continued | None:
     home = source if wanted is None else _runs() / wanted
     config = replace(config, {"resume": str(source)})
     seeds = _seeds(config, found, overrides)
-    return Continued(config, seeds, home, found.choices, unresolved)
+    whole = None
+    if wanted is None and len(found.points) > 1:
+        home, whole = found.home, _whole(found, config)
+    return Continued(config, seeds, home, found.choices, unresolved, whole)
+
+
+def _whole(found: "Recorded", config: Config) -> Whole:
+    """All points of the population, changed as the named one is (`resume` as well)."""
+    from rl_grads.training import recorded
+    from rl_grads.training.places import Group
+    from rl_grads.training.population import Member
+
+    before, now = to_document(found.config), to_document(config)
+    changes = {k: get(config, k) for k, v in now.items() if before.get(k, v) != v}
+    members = [
+        Member(replace(member.config, changes), member.seed)
+        for member in recorded.population(found)
+    ]
+    return Whole(members, Group(list(range(len(members))), found.home, found.points))
 
 
 def _seeds(

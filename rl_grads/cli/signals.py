@@ -91,6 +91,19 @@ class Signals:
         os._exit(_BASE + number)
 
 
+_WATCHING: list[Signals] = []  # Of this process; a launcher's own has none yet.
+
+
+@contextlib.contextmanager
+def of_this_process() -> Iterator[Signals]:
+    """What signals ask of this process, which may be one that a launcher started."""
+    if _WATCHING:
+        yield _WATCHING[-1]
+        return
+    with watching() as signals:
+        yield signals
+
+
 @contextlib.contextmanager
 def watching() -> Iterator[Signals]:
     """Watch signals while a command runs; in other threads than the main one, none.
@@ -109,9 +122,11 @@ def watching() -> Iterator[Signals]:
     arguments = (signals, reading, ended)
     threading.Thread(target=_watch, args=arguments, daemon=True, name="signals").start()
     signals.install()
+    _WATCHING.append(signals)
     try:
         yield signals
     finally:
+        _WATCHING.remove(signals)
         ended.set()
         signal.set_wakeup_fd(before)
         os.close(writing)

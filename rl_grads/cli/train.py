@@ -2,29 +2,24 @@
 
 import contextlib
 import functools
-import io
 import logging
-import os
 import pathlib
-import shlex
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from rl_grads.cli import signals
+from rl_grads.cli.job import COMMAND, Job
+from rl_grads.cli.showing import as_text, failing, tell, timing, written
 from rl_grads.config import ConfigError
 from rl_grads.training.schema import Config
-from rl_grads.typing import Json, Section
+from rl_grads.typing import Section
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-    from rich.console import Group
 
     from rl_grads.cli import compose
+    from rl_grads.training import provenance
     from rl_grads.training.population import Member
-    from rl_grads.training.provenance import Origin
-
-COMMAND = "rl-grads train"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -71,37 +66,6 @@ def _fits(config: Config) -> None:
     check(config, Given(None, None))
 
 
-class Job(NamedTuple):
-    """What a job must know beside its config.
-
-    Attributes:
-        command: The command line.
-        plugins: Modules to import in the job's own process.
-        config_dir: The user's own folder of configs, if one was given.
-        tracebacks: Whether bad input shows one.
-        table: `"short"` or `"full"`, the table at the end.
-        swept: Keys that differ between the points of a sweep.
-        sweep: The folder of the sweep, if it is one.
-        going_on: Whether points that the folder has are not run again.
-    """
-
-    command: tuple[str, ...]
-    plugins: Sequence[str]
-    config_dir: str | None
-    tracebacks: bool
-    table: str = "short"
-    swept: Sequence[str] = ()
-    sweep: str | None = None
-    going_on: bool = False
-
-    def options(self) -> Iterator[str]:
-        """The options with which the run was made, and has to be resumed."""
-        for name in self.plugins:
-            yield f"--plugin {shlex.quote(name)}"
-        if self.config_dir is not None:
-            yield f"--config-dir {shlex.quote(self.config_dir)}"
-
-
 # --------------------------------------------------------------------------- one run
 
 
@@ -138,6 +102,8 @@ def _task(
 def _resume(job: Job, request: "compose.Request", asked: signals.Signals) -> None:
     """A run that goes on, in its own folder or as a new one."""
     from rl_grads.cli import resume
+    from rl_grads.cli.population_job import Together, train_group
+    from rl_grads.tracking import folder
 
     found = resume.read(request)
     if found is None:
@@ -148,9 +114,15 @@ def _resume(job: Job, request: "compose.Request", asked: signals.Signals) -> Non
     from rl_grads.training.population import Member
     from rl_grads.training.train import claimed
 
+    origin = job.origin(found.choices, found.unresolved)
+    if found.whole is not None:
+        members = keep_schedules(found.whole.members)
+        together = Together(members, found.whole.group, origin, going_on=True)
+        with folder.claimed(found.home, True, False), _logged(found.home):
+            train_group(job, asked, together)
+        return
     members = keep_schedules([Member(found.config, seed) for seed in found.seeds])
     with claimed(found.home, found.config), _logged(found.home):
-        origin = _origin(job, found.choices, found.unresolved)
         _show(job, asked, members, found.home, origin)
 
 
@@ -173,7 +145,7 @@ def _logged(home: pathlib.Path) -> Iterator[None]:
 
 def _sweep(job: Job, request: "compose.Request", asked: signals.Signals) -> None:
     """Every point of a sweep; also what only shows something and trains nothing."""
-    from rl_grads.cli import compose, door, places, resume
+    from rl_grads.cli import compose, door, places, resume, sweeping
     from rl_grads.tracking import folder
 
     whole = door.check(request, _fits)
@@ -186,6 +158,9 @@ def _sweep(job: Job, request: "compose.Request", asked: signals.Signals) -> None
     going_on = resume.asked(request.flags.overrides) is not None and home.is_dir()
     swept = door.swept(request.flags.overrides)
     job = job._replace(swept=swept, sweep=str(home), going_on=going_on)
+    if whole.hydra.runtime.choices["hydra/sweeper"] == compose.POPULATION:
+        sweeping.train(job, request, home)
+        return
     with folder.claimed(home, going_on, whole.run.overwrite):
         own = f"{places.SWEEP}={compose.quoted(str(home))}"
         task = functools.partial(_swept, job, asked)
@@ -227,7 +202,7 @@ def _point(job: Job, asked: signals.Signals, composed: "DictConfig") -> None:
     plugins.load(job.plugins)
     settings = HydraConfig.get()
     home = pathlib.Path(settings.runtime.output_dir)
-    origin = _origin(job, _choices(settings), compose.environment_values(composed))
+    origin = job.origin(_choices(settings), compose.environment_values(composed))
     config = replace(compose.to_config(composed), {"resume": None})
     if job.sweep is None:  # Its folder is claimed, and JAX has started.
         _show(job, asked, _members(config), home, origin)
@@ -250,21 +225,6 @@ def _members(config: Config) -> Sequence["Member"]:
     return population(config)
 
 
-def _origin(
-    job: Job, choices: Mapping[str, str], unresolved: Mapping[str, str]
-) -> "Origin":
-    from rl_grads.training.provenance import Origin
-
-    return Origin(
-        command=job.command,
-        plugins=tuple(job.plugins),
-        config_dir=job.config_dir,
-        choices=choices,
-        unresolved=unresolved,
-        sweep=job.sweep,
-    )
-
-
 def _choices(settings: Section) -> dict[str, str]:
     """The file that was chosen for each group of ours."""
     choices = settings.runtime.choices
@@ -276,7 +236,7 @@ def _show(
     asked: signals.Signals,
     members: Sequence["Member"],
     home: pathlib.Path,
-    origin: "Origin",
+    origin: "provenance.Origin",
 ) -> None:
     """Train, and show the result; or how to go on, where a signal came."""
     import rich.console
@@ -290,19 +250,19 @@ def _show(
 
     again = resume.command(members[0].config, home, tuple(job.options()))
     asked.hint = f"; to go on:\n  {again}"
-    _tell(f"Device: {devices.describe()}")
+    tell(f"Device: {devices.describe()}")
     request = Request(Given(None, None), members, origin)
-    with asked.noted(), _failing(job, home):
+    with asked.noted(), failing(job, home):
         result = train_all(request, home, asked.asked)
     if result.halted_at is not None:
         at = f"stopped at step {result.halted_at:,} of each member"
-        _tell(f"{COMMAND}: {at}{asked.hint}")
+        tell(f"{COMMAND}: {at}{asked.hint}")
         asked.end()
     summary = result.summary()
-    table = result_table(summary, _written(home), job.table == "full")
+    table = result_table(summary, written(home), job.table == "full")
     rich.console.Console().print(table)
-    log.write(_as_text(table))
-    _tell(_timing(summary))
+    log.write(as_text(table))
+    tell(timing(result))
     asked.end()
 
 
@@ -318,54 +278,3 @@ def _table(argv: Sequence[str]) -> tuple[str, list[str]]:
     if table not in ("short", "full"):
         raise ConfigError(f"--table={table}: expected short or full")
     return table, rest
-
-
-def _tell(text: str) -> None:
-    """Say it on standard error, and in the log."""
-    from rl_grads.tracking import log
-
-    print(text, file=sys.stderr)
-    log.write(text)
-
-
-def _as_text(table: "Group") -> str:
-    import rich.console
-
-    plain = rich.console.Console(file=io.StringIO(), width=80, color_system=None)
-    with plain.capture() as seen:
-        plain.print(table)
-    return seen.get()
-
-
-@contextlib.contextmanager
-def _failing(job: Job, home: pathlib.Path) -> Iterator[None]:
-    """Say what an environment has raised, and what is kept of the run."""
-    from rl_grads.cli import errors
-    from rl_grads.envs.faults import EnvironmentFailed
-
-    try:
-        yield
-    except EnvironmentFailed as failed:
-        errors.tell(f"{COMMAND}: {failed}", full=job.tracebacks)
-        if failed.result is not None and len(failed.result.steps):
-            rows, last = len(failed.result.steps), failed.result.steps[-1]
-            kept = f"{rows} rows, and the parameters at step {last:,}"
-            _tell(f"{COMMAND}: kept in {home}: {kept}")
-        raise errors.PointFailed(1) from failed
-
-
-def _timing(summary: Mapping[str, Json]) -> str:
-    """How long it took, and how much of that was compilation."""
-    return (
-        f"{len(summary['seeds'])} members x {summary['env_steps']:,} steps in "
-        f"{summary['wall_s']:.1f} s, {summary['compile_s']:.1f} s of it compilation; "
-        f"then {summary['steps_per_s']:,.0f} steps/s"
-    )
-
-
-def _written(home: pathlib.Path) -> list[str]:
-    """One line: the folder, and what of the files that matter lies in it."""
-    names = ("metrics.jsonl", "summary.json", "parameters.npz", "checkpoints", "wandb")
-    shown = os.path.relpath(home)
-    shown = str(home) if shown.startswith("..") else shown
-    return [f"{shown}: {', '.join(name for name in names if (home / name).exists())}"]

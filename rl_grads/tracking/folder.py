@@ -21,6 +21,7 @@ from rl_grads.typing import Document, Json, Section
 
 FORMAT = 1
 CONFIG, RUN, SUMMARY = "config.json", "run.json", "summary.json"
+SWEEP = "sweep.json"
 ROWS, CHECKPOINTS, PARAMETERS = "metrics.jsonl", "checkpoints", "parameters.npz"
 _LONGEST = 200
 _LARGEST = 4 << 20  # Bytes of a document.
@@ -45,7 +46,7 @@ def check_id(text: str) -> None:
 
 def holds_results(directory: pathlib.Path) -> bool:
     """Whether a run has begun in a folder, or in the first point below it."""
-    signs = (CONFIG, RUN, SUMMARY, ROWS, CHECKPOINTS)
+    signs = (CONFIG, RUN, SUMMARY, ROWS, CHECKPOINTS, SWEEP)
     return any((directory / p / sign).exists() for sign in signs for p in (".", "0"))
 
 

@@ -211,7 +211,7 @@ def result_table(
     rows = [("metric", "IQM (95 % interval)", "mean (95 % interval)")]
     for name in names:
         value = summary[name]
-        rows.append((name, _estimate(value.get("iqm")), _estimate(value.get("mean"))))
+        rows.append((name, estimate(value.get("iqm")), estimate(value.get("mean"))))
     below = (_counts(summary, len(names), len(known)), *summary.get("notes", ()))
     lines = (*_columns(rows), *below, *paths)
     return rich.console.Group(*(rich.text.Text(s, overflow="fold") for s in lines))
@@ -238,8 +238,8 @@ def _counts(summary: Mapping[str, Json], shown: int, known: int) -> str:
     return text
 
 
-def _estimate(value: Mapping[str, Json] | None) -> str:
-    """`412.0 [398.1, 425.9]`, or what of it is known."""
+def estimate(value: Mapping[str, Json] | None) -> str:
+    """A value of a summary in words: `412.0 (398.1 to 425.9)`, or what is known."""
     if value is None or value["value"] is None:
         return "-"
     text = _plain(value["value"])

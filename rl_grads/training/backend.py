@@ -9,14 +9,18 @@ from rl_grads.training import compilation, devices
 from rl_grads.training.schema import Config
 
 
-def start(config: Config) -> None:
+def start(config: Config, members: int | None = None) -> None:
     """Set up JAX for a process that only trains; call it before any computation.
+
+    Args:
+        config: The config.
+        members: Most members that train together; None: as many as it has seeds.
 
     Raises:
         ConfigError: There is no device of the kind that `JAX_PLATFORMS` asks for.
     """
     limit = devices.device_limit(config)
-    devices.use_cores(min(devices.available_cores(), limit or config.seeds))
+    devices.use_cores(min(devices.available_cores(), limit or members or config.seeds))
     jax.config.update("jax_enable_x64", config.precision == "float64")
     compilation.use_cache()
     asked = os.environ.get("JAX_PLATFORMS")

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from rl_grads import config as configs
+from rl_grads.search.schema import Grid
 from rl_grads.tracking.schema import Tracking
 from rl_grads.training.schema import (
     LARGEST_SEED,
@@ -107,6 +108,7 @@ def program_part(config: Config) -> Config:
         run=RunSection(),
         tracking=Tracking(),
         checkpoint=Checkpoint(),
+        sweep=Grid(),
     )
 
 

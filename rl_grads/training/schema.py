@@ -19,6 +19,7 @@ from rl_grads.gradients.schema import Adam, Gradient
 from rl_grads.meta.schema import Meta
 from rl_grads.register import numbers
 from rl_grads.replay.schema import Replay
+from rl_grads.search.schema import Grid
 from rl_grads.tracking.schema import Tracking
 from rl_grads.training.diagnostics.schema import Diagnostics
 
@@ -125,6 +126,7 @@ class Config:
     checkpoint: Checkpoint = group(Checkpoint, "checkpoints")
     tracking: Tracking = group(Tracking, "what is logged and where")
     run: RunSection = group(RunSection, "where files go")
+    sweep: Any = group(Grid, "how a sweep (-m) chooses its points, and cuts them")
     own: Any = group(numbers, "numbers of registered components, by name")
 
 

@@ -21,6 +21,7 @@ from rl_grads.training import (
     stopping,
 )
 from rl_grads.training.engine import Given
+from rl_grads.training.places import Group
 from rl_grads.training.population import Member, population
 from rl_grads.training.result import Result, join
 from rl_grads.training.run import Callback
@@ -135,10 +136,30 @@ def train_all(
         EnvironmentFailed: An environment on the host has raised something; `result` is
             what there was until then.
     """
-    members, results, order = request.members, [], []
-    resume = members[0].config.resume
+    members, resume = request.members, request.members[0].config.resume
     groups = places.lay_out(members, home)
     sources = places.lay_out(members, None if resume is None else pathlib.Path(resume))
+    return train_groups(request, groups, [source.home for source in sources], halted)
+
+
+def train_groups(
+    request: Request,
+    groups: Sequence[Group],
+    sources: Sequence[pathlib.Path | None],
+    halted: Callable[[], bool],
+) -> Result:
+    """Train populations that are laid out already.
+
+    Args:
+        request: What is to be trained.
+        groups: Its populations.
+        sources: The folder whose state each continues; None: it begins.
+        halted: Whether somebody has asked to stop.
+
+    Raises:
+        EnvironmentFailed: As `train_all`.
+    """
+    members, results, order = request.members, [], []
     for group, source in zip(groups, sources, strict=True):
         if not results or results[-1].halted_at is None:
             own = [members[i] for i in group.members]
@@ -147,7 +168,7 @@ def train_all(
                 own,
                 group,
                 request.origin,
-                source.home,
+                source,
                 request.callback,
             )
             order += group.members

@@ -1,0 +1,143 @@
+"""A sweep: its points in populations, each one job that trains one program.
+
+Points whose configs have one structure are stacked and trained together, whatever
+launcher runs the jobs. A point's files are those of the same point run alone.
+"""
+
+import contextlib
+import logging
+import os
+import pathlib
+import sys
+from collections.abc import Iterator
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.types import HydraContext
+from omegaconf import DictConfig
+
+from rl_grads.cli import compose, places, population_job, sweep_folder, sweep_plan
+from rl_grads.cli.errors import PointFailed, tell
+from rl_grads.cli.hydra_private import Callbacks
+from rl_grads.cli.job import COMMAND, Job
+from rl_grads.cli.population_job import Population
+from rl_grads.cli.sweep_plan import Plan
+from rl_grads.tracking import folder
+from rl_grads.tracking import sweep as sweeps
+from rl_grads.tracking.sweep import Entry
+
+
+def train(job: Job, request: compose.Request, home: pathlib.Path) -> None:
+    """Train every point of a sweep that its folder does not have.
+
+    Args:
+        job: What its jobs must know.
+        request: The command line.
+        home: The sweep's folder.
+
+    Raises:
+        ConfigError: The folder holds another sweep, or points that do not fit.
+        PointFailed: Some points have failed, and have told why.
+    """
+    own = f"{places.SWEEP}={compose.quoted(str(home))}"
+    overrides = request.flags.overrides
+    with compose.composer(request) as composed:
+        master = composed([*overrides, own], True)
+        with folder.claimed(home, job.going_on, master.run.overwrite):
+            before = sweeps.read(home) if job.going_on else None
+            plan = sweep_plan.make(master, overrides, _again(job, home), before)
+            sweep_folder.write_points(home, plan.points)
+            sweeps.write(home, plan.sweep)
+        run(job, plan, master)
+
+
+def _again(job: Job, home: pathlib.Path) -> list[str]:
+    """The command that goes on with a sweep."""
+    named = ("run.id=", "resume=")
+    own = [word for word in job.command if not word.startswith(named)]
+    name = "/".join(home.parts[home.parts.index("sweeps") + 1 :])
+    return [*own, f"run.id={name}", "resume=auto"]
+
+
+def run(job: Job, plan: Plan, master: DictConfig) -> None:
+    """Train the populations of a plan by the launcher that the config names.
+
+    Raises:
+        PointFailed: Some points have failed; each has told why, the others are done.
+    """
+    assert job.sweep is not None
+    home = pathlib.Path(job.sweep)
+    refused = [e for e in plan.sweep.entries if e.refused and e.number in plan.points]
+    for entry in refused:
+        _tell_point(entry)
+    status = 2 if refused else 0
+    if plan.populations:
+        outcomes = _launch(job, plan, master)
+        status = max((o.status for o in outcomes), key=_severity, default=0) or status
+    print(sweep_folder.table(home, plan.sweep))
+    if status:
+        raise PointFailed(status)
+
+
+def _severity(status: int) -> int:
+    """A crash is worse than what was refused."""
+    return (0, 2, 1).index(status)
+
+
+def _tell_point(entry: Entry) -> None:
+    named = f"point {entry.number} ({' '.join(entry.overrides)})"
+    print(f"{COMMAND}: {named}: {entry.refused}", file=sys.stderr)
+
+
+def _launch(job: Job, plan: Plan, master: DictConfig) -> list[population_job.Outcome]:
+    """Hand every population to the launcher as one job."""
+    largest = max(p.members() for p in plan.populations.values())
+    task = population_job.Task(job, plan.populations, largest)
+    loader = GlobalHydra.instance().config_loader()
+    launcher = Plugins.instance().instantiate_launcher(
+        hydra_context=HydraContext(config_loader=loader, callbacks=Callbacks()),
+        task_function=task,
+        config=master,
+    )
+    jobs = [list(_overrides(population)) for population in plan.populations.values()]
+    with _quiet():
+        returns = launcher.launch(jobs, initial_job_idx=0)
+    return [
+        _outcome(done, population)
+        for done, population in zip(returns, plan.populations.values(), strict=True)
+    ]
+
+
+def _overrides(population: Population) -> Iterator[str]:
+    """What a launcher composes for a job: its first point, and where it works."""
+    yield from population.points[0].overrides
+    yield f"hydra.sweep.subdir={compose.quoted(population.name)}"
+    yield "hydra.output_subdir=null"  # Every point has its own already.
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hydra's launcher names each job by its first point alone."""
+    logger = logging.getLogger("hydra._internal.core_plugins.basic_launcher")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _outcome(done: JobReturn, population: Population) -> population_job.Outcome:
+    """What a job has returned; tells what one in another process could not tell."""
+    if done.status == JobStatus.COMPLETED:
+        outcome: population_job.Outcome = done.return_value
+        if outcome.process != os.getpid():
+            for line in outcome.told:
+                print(line, file=sys.stderr)
+        return outcome
+    error = done._return_value
+    words = " ".join(f"{type(error).__name__}: {error}".split())
+    message = f"{COMMAND}: {population.label()}: {words}"
+    tell(message, full=False)
+    return population_job.Outcome(1, (message,), os.getpid())
