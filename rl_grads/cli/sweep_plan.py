@@ -57,7 +57,7 @@ def make(
     found = list(
         sweep_points.compose_all(sources, sweep_points.split(sources, overrides))
     )
-    swept = _swept([point.overrides for point in found])
+    swept = sweep_points.swept(sources, overrides)
     identities = [_identity(point, swept) for point in found]
     known = {} if before is None else {e.identity: e for e in before.entries}
     entries: list[Entry] = [] if before is None else list(before.entries)
@@ -76,16 +76,6 @@ def make(
     entries = _grouped(entries, points)
     sweep = Sweep(tuple(command), tuple(entries))
     return Plan(sweep, points, _populations(sweep, points))
-
-
-def _swept(points: Sequence[Sequence[str]]) -> set[str]:
-    """The keys in which the overrides of points differ."""
-    values: dict[str, set[str]] = {}
-    for overrides in points:
-        for override in overrides:
-            key, _, value = override.partition("=")
-            values.setdefault(key, set()).add(value)
-    return {key for key, found in values.items() if len(found) > 1}
 
 
 class _Identity(NamedTuple):

@@ -75,13 +75,23 @@ def split(sources: Sources, overrides: Sequence[str]) -> list[tuple[str, ...]]:
     Raises:
         HydraException: A sweep is of a kind that has no values.
     """
+    parsed = _parsed(sources, overrides)
+    return [tuple(point) for point in BasicSweeper.split_arguments(parsed, None)[0]]
+
+
+def swept(sources: Sources, overrides: Sequence[str]) -> set[str]:
+    """The keys that take several values."""
+    parsed = _parsed(sources, overrides)
+    return {o.get_key_element() for o in parsed if o.is_sweep_override()}
+
+
+def _parsed(sources: Sources, overrides: Sequence[str]) -> list[Override]:
+    """The overrides of the config, those that its files ask for among them."""
     params = sources.master.hydra.sweeper.get("params") or {}
-    swept = [f"{key}={value}" for key, value in params.items()]
-    parsed = OverridesParser.create(sources.loader).parse_overrides(
-        [*swept, *overrides]
-    )
-    own = [override for override in parsed if not override.is_hydra_override()]
-    return [tuple(point) for point in BasicSweeper.split_arguments(own, None)[0]]
+    files = [f"{key}={value}" for key, value in params.items()]
+    parser = OverridesParser.create(sources.loader)
+    parsed = parser.parse_overrides([*files, *overrides])
+    return [override for override in parsed if not override.is_hydra_override()]
 
 
 def compose_all(sources: Sources, points: Sequence[Sequence[str]]) -> Iterator[Point]:
