@@ -15,7 +15,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep
+from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import (
     HydraException,
     OverrideParseException,
@@ -203,15 +203,34 @@ def read(argv: Sequence[str]) -> Request:
     parser = get_args_parser()
     parser.error = _refuse_flag
     flags = parser.parse_intermixed_args(list(argv))
-    for override in flags.overrides:
-        _check_kind(override)
+    parsed = [_check_kind(override) for override in flags.overrides]
+    for group in filter(_can_be_off, GROUPS):
+        if any(o.key_or_group == group and o.value() == "none" for o in parsed):
+            _check_nothing_below(group, parsed)
     options = [a for a in argv if a not in flags.overrides]
     multirun = flags.multirun or "hydra.mode=MULTIRUN" in flags.overrides
     shows = (flags.cfg, flags.info, flags.hydra_help, flags.shell_completion)
     return Request([*options, *flags.overrides], flags, multirun, not any(shows))
 
 
-def _check_kind(argument: str) -> None:
+def _can_be_off(group: str) -> bool:
+    return (config_directory() / group / "none.yaml").is_file()
+
+
+def _check_nothing_below(group: str, overrides: Sequence[Override]) -> None:
+    """Refuse keys of a group that the same line switches off."""
+    for one in overrides:
+        key, given = one.key_or_group, shorten_value(str(one.input_line))
+        if key.startswith(f"{group}.") or (key == group and _has_keys(one)):
+            words = f"expected no key below {group}, which is null"
+            raise ConfigError(f"{given}: {words}")
+
+
+def _has_keys(override: Override) -> bool:
+    return isinstance(override.value(), dict)
+
+
+def _check_kind(argument: str) -> Override:
     """Refuse a number of thousands of digits, and a choice that is not a name."""
     given = shorten_value(argument)
     try:
@@ -231,6 +250,7 @@ def _check_kind(argument: str) -> None:
     if group in (*GROUPS, "experiment") or "/" in group:
         value: Value = override.value()
         _check_names(given, getattr(value, "list", value))  # That of a sweep.
+    return override
 
 
 def _check_names(given: str, value: Value) -> None:
@@ -298,11 +318,11 @@ def _in_words(error: Exception, overrides: Sequence[str]) -> str:
     _, told, key = str(error).partition("full_key: ")
     if told:  # An integer that no float holds; keys for a section that is null.
         return not_accepted(key.partition("\n")[0], overrides)
-    if isinstance(error, AssertionError):
+    if isinstance(error, AssertionError | AttributeError):  # Hydra 1.3, and 1.4.
         below = [o for o in overrides if o.startswith("replay.")]
-        section = "replay, which" if below else "a section that"
         given = " ".join(shorten_value(o) for o in below or overrides)
-        return f"{given}: expected no key below {section} is null"
+        section = "replay, which is null" if below else "a null or a reference"
+        return f"{given}: expected no key below {section}"
     if isinstance(error, OSError):
         name = pathlib.Path(str(error.filename)).stem
         given = next(

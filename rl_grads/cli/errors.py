@@ -17,6 +17,7 @@ from hydra.errors import (
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
+    ConfigTypeError,
     MissingMandatoryValue,
     OmegaConfBaseException,
     ValidationError,
@@ -209,7 +210,16 @@ def _unknown(error: OmegaConfBaseException, argv: Sequence[str]) -> str:
 
 def _null(error: OmegaConfBaseException, argv: Sequence[str]) -> str:
     """A key below a group that is switched off."""
-    key = str(error.full_key)
+    return _nothing_below(str(error.full_key), argv)
+
+
+def _null_here(error: ConfigTypeError, argv: Sequence[str]) -> str:
+    """The same, as OmegaConf 2.4 says it; else no match."""
+    _, found, rest = str(error).partition("' because '")
+    return _nothing_below(rest.partition("'")[0], argv) if found else ""
+
+
+def _nothing_below(key: str, argv: Sequence[str]) -> str:
     below = (a for a in argv if a.lstrip("+").startswith(f"{key}."))
     return f"{next(below, key)}: expected no key below {key}, which is null"
 
@@ -305,5 +315,6 @@ _WORDS: dict[type, Callable[[Any, Sequence[str]], str]] = {
     MissingMandatoryValue: _null,
     ConfigAttributeError: _unknown,
     ConfigKeyError: _unknown,
+    ConfigTypeError: _null_here,
     HydraException: _several,
 }

@@ -26,7 +26,8 @@ CASES = [
     ("agent=prediction agent.behaviour_policy.epsilon=1", "epsilon=1", "q_learning"),
     ("optimizer=sgd optimizer.b1=0.5", "optimizer.b1=0.5", "optimizer=adam"),
     ("env.params.gravity=5", "env.params.gravity=5", "+env.params.gravity=5"),
-    ("replay=null replay.capacity=9", "replay.capacity=9", "null"),
+    ("replay=null replay.capacity=9", "replay.capacity=9", "below replay, which is"),
+    ("experiment=baird replay.capacity=9", "replay.capacity=9", "below replay, which"),
     ("~replay replay.capacity=9", "~replay", "expected replay=null"),
     ("hydra.run.dirr=x", "hydra.run.dirr=x", "a key"),
     # Choices of groups.
@@ -53,9 +54,9 @@ CASES = [
     ("run.id=[1,2]", "run.id=[1,2]", "text or null"),
     ("training=5", "training=5", "training.total_steps"),
     ("agent.target=5", "agent.target=5", "agent.target.period"),
-    ("replay=none replay={a:1}", "replay=none", "a key below it"),
+    ("replay=none replay={a:1}", "replay={a:1}", "no key below replay, which is null"),
     ("env=${seed}", "env=${seed}", "the name of one of its choices"),
-    ("run=${seed} run.id=x", "run=${seed} run.id=x", "below a section that is null"),
+    ("run=${seed} run.id=x", "run=${seed} run.id=x", "below a null or a reference"),
     # Values of another kind.
     ("replay=[1]", "replay=[1]", "the name of one of its choices"),
     ("env=[nan]", "env=[nan]", "the name of one of its choices"),
@@ -378,6 +379,13 @@ def test_a_users_config_is_checked_as_well(command, home, text, parts):
     for part in parts:
         assert part in err
     assert not (home / "runs").exists()
+
+
+def test_a_key_below_what_a_file_switches_off(command, home):
+    line = ("train", folder(home, "replay: null"), "experiment=mine")
+    status, out, err = command(*line, "replay.capacity=9")
+    expected = "replay.capacity=9: expected no key below replay, which is null"
+    assert (status, out, lines_of(err)) == (2, "", [f"rl-grads train: {expected}"])
 
 
 @pytest.mark.parametrize(("text", "parts"), CODE)
