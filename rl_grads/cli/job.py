@@ -19,6 +19,7 @@ class Job(NamedTuple):
         config_dir: The user's own folder of configs, if one was given.
         tracebacks: Whether bad input shows one.
         table: `"short"` or `"full"`, the table at the end.
+        planned: Whether a sweep is laid out only, and not trained.
         swept: Keys that differ between the points of a sweep.
         sweep: The folder of the sweep, if it is one.
         going_on: Whether points that the folder has are not run again.
@@ -29,6 +30,7 @@ class Job(NamedTuple):
     config_dir: str | None
     tracebacks: bool
     table: str = "short"
+    planned: bool = False
     swept: Sequence[str] = ()
     sweep: str | None = None
     going_on: bool = False

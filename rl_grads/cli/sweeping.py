@@ -8,8 +8,11 @@ import contextlib
 import logging
 import os
 import pathlib
+import shlex
 import sys
+import time
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
@@ -23,9 +26,13 @@ from rl_grads.cli.hydra_private import Callbacks
 from rl_grads.cli.job import COMMAND, Job
 from rl_grads.cli.population_job import Population
 from rl_grads.cli.sweep_plan import Plan
+from rl_grads.config import ConfigError
 from rl_grads.tracking import folder
 from rl_grads.tracking import sweep as sweeps
 from rl_grads.tracking.sweep import Entry
+
+_PATIENCE = 60.0  # Seconds in which another process must have laid its points out.
+_PAUSE = 0.5
 
 
 def train(job: Job, request: compose.Request, home: pathlib.Path) -> None:
@@ -40,21 +47,62 @@ def train(job: Job, request: compose.Request, home: pathlib.Path) -> None:
         ConfigError: The folder holds another sweep, or points that do not fit.
         PointFailed: Some points have failed, and have told why.
     """
-    own = f"{places.SWEEP}={compose.quoted(str(home))}"
-    overrides = request.flags.overrides
     with compose.composer(request) as composed:
-        master = composed([*overrides, own], True)
-        with folder.claimed(home, job.going_on, master.run.overwrite):
-            before = sweeps.read(home) if job.going_on else None
-            plan = sweep_plan.make(master, overrides, _again(job, home), before)
-            sweep_folder.write_points(home, plan.points)
-            sweeps.write(home, plan.sweep)
-        run(job, plan, master)
+        laid = _lay_out(job, request, home, composed)
+        run(job, laid.plan, laid.master)
+
+
+def plan(job: Job, request: compose.Request, home: pathlib.Path) -> None:
+    """Lay a sweep out and print a command for each of its populations.
+
+    Each can be given to a machine of its own, any number of times: a population that is
+    done is not trained again, and one in which somebody works is left alone.
+
+    Raises:
+        ConfigError: As `train`.
+    """
+    with compose.composer(request) as composed:
+        laid = _lay_out(job, request, home, composed)
+    again = shlex.join(_again(job, home))
+    for number in range(len(laid.plan.sweep.populations())):
+        print(f"{again} sweep.population={number}")
+
+
+class _LaidOut(NamedTuple):
+    """A sweep whose points have their folders, and its composed config."""
+
+    plan: Plan
+    master: DictConfig
+
+
+def _lay_out(
+    job: Job, request: compose.Request, home: pathlib.Path, composed: compose.Compose
+) -> _LaidOut:
+    """Give every point its number and its folder, beside other processes."""
+    own = f"{places.SWEEP}={compose.quoted(str(home))}"
+    overrides, again = request.flags.overrides, _again(job, home)
+    master = composed([*overrides, own], True)
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        going_on = job.going_on and sweeps.is_sweep(home)
+        before = sweeps.read(home) if going_on else None
+        found = sweep_plan.make(master, overrides, again, before)
+        if before is not None and before.entries == found.sweep.entries:
+            return _LaidOut(found, master)  # Nothing is to be written.
+        try:
+            with folder.claimed(home, going_on, master.run.overwrite):
+                sweep_folder.write_points(home, found.points)
+                sweeps.write(home, found.sweep)
+            return _LaidOut(found, master)
+        except ConfigError:  # Another process lays the same sweep out.
+            if not job.going_on or time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE)
 
 
 def _again(job: Job, home: pathlib.Path) -> list[str]:
     """The command that goes on with a sweep."""
-    named = ("run.id=", "resume=")
+    named = ("run.id=", "resume=", "sweep.population=")
     own = [word for word in job.command if not word.startswith(named)]
     name = "/".join(home.parts[home.parts.index("sweeps") + 1 :])
     return [*own, f"run.id={name}", "resume=auto"]

@@ -22,19 +22,26 @@ if TYPE_CHECKING:
     from rl_grads.training.population import Member
 
 
-def main(argv: Sequence[str]) -> int:
-    """Train what the arguments say; returns the exit status."""
+def main(argv: Sequence[str], planned: bool = False) -> int:
+    """Train what the arguments say; returns the exit status.
+
+    Args:
+        argv: Arguments after `rl-grads train`.
+        planned: Lay a sweep out and print its commands, and train nothing.
+    """
     with signals.watching() as asked:
         try:
             from rl_grads.cli import errors
 
-            call = functools.partial(_main, argv, asked)
+            call = functools.partial(_main, argv, planned, asked)
             return errors.guard(COMMAND, argv, call)
         except signals.Interrupted as interrupted:
             return interrupted.args[0]
 
 
-def _main(argv: Sequence[str], asked: signals.Signals, tracebacks: bool) -> None:
+def _main(
+    argv: Sequence[str], planned: bool, asked: signals.Signals, tracebacks: bool
+) -> None:
     from rl_grads.cli import compose, help_page, plugins, resume
 
     names, rest = plugins.split(argv)
@@ -46,7 +53,7 @@ def _main(argv: Sequence[str], asked: signals.Signals, tracebacks: bool) -> None
         return
     request = compose.read([compose.spell(a) for a in rest])
     told = ("rl-grads", "train", *argv)
-    job = Job(told, names, request.flags.config_dir, tracebacks, table)
+    job = Job(told, names, request.flags.config_dir, tracebacks, table, planned)
     if request.multirun or not request.runs:
         _sweep(job, request, asked)
     elif resume.asked(request.flags.overrides) is not None:
@@ -154,12 +161,14 @@ def _sweep(job: Job, request: "compose.Request", asked: signals.Signals) -> None
         task = functools.partial(_swept, job, asked)
         compose.run(task, [*resolve, *request.argv], COMMAND)
         return
+    ours = whole.hydra.runtime.choices["hydra/sweeper"] == compose.POPULATION
     home = places.take(whole, places.SWEEP)
-    going_on = resume.asked(request.flags.overrides) is not None and home.is_dir()
+    asked_to = resume.asked(request.flags.overrides) is not None
+    going_on = asked_to and (home.is_dir() or ours)
     swept = door.swept(request.flags.overrides)
     job = job._replace(swept=swept, sweep=str(home), going_on=going_on)
-    if whole.hydra.runtime.choices["hydra/sweeper"] == compose.POPULATION:
-        sweeping.train(job, request, home)
+    if ours:
+        (sweeping.plan if job.planned else sweeping.train)(job, request, home)
         return
     with folder.claimed(home, going_on, whole.run.overwrite):
         own = f"{places.SWEEP}={compose.quoted(str(home))}"

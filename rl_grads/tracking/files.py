@@ -171,6 +171,13 @@ def read_rows(path: pathlib.Path, stop: int | None = None) -> Iterator[list[Row]
             yield of_step
 
 
+def last_step(path: pathlib.Path) -> int | None:
+    """The step of the last whole row of a metrics file; None where there is none."""
+    with contextlib.suppress(ConfigError):
+        return max((line.row["step"] for line in _lines(path)), default=None)
+    return None
+
+
 def end_of_step(path: pathlib.Path, step: int) -> int:
     """Bytes of a metrics file up to the last row of a step, or of one before it.
 
