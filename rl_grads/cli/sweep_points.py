@@ -164,7 +164,8 @@ class _Base:
     ) -> tuple[Config | None, str]:
         """The config, or why there is none."""
         try:
-            if self._first is not None and self._steady:
+            steady = self._steady and not any("${" in text for text in overrides)
+            if self._first is not None and steady:
                 changed = [o for o in plain if o.input_line not in self._first.lines]
                 if all(_sets_number(o, self._first.fields) for o in changed):
                     values = {str(o.key_or_group): o.value() for o in changed}
