@@ -144,8 +144,7 @@ class _Base:
         HydraConfig.instance().set_config(self._whole)
         OmegaConf.set_struct(self._task, True)
         ConfigLoaderImpl._apply_overrides_to_config(list(plain), self._task)
-        reads = any("${" in text for text in overrides)
-        if self._unresolved is None or reads or not self._steady:
+        if self._unresolved is None or _refers(plain) or not self._steady:
             self._unresolved = compose.environment_values(self._task)
         config, refused = self._checked(plain, overrides)
         composed: Any = OmegaConf.to_container(self._task, resolve=False)
@@ -164,7 +163,7 @@ class _Base:
     ) -> tuple[Config | None, str]:
         """The config, or why there is none."""
         try:
-            steady = self._steady and not any("${" in text for text in overrides)
+            steady = self._steady and not _refers(plain)
             if self._first is not None and steady:
                 changed = [o for o in plain if o.input_line not in self._first.lines]
                 if all(_sets_number(o, self._first.fields) for o in changed):
@@ -211,6 +210,11 @@ def _sets_number(override: Override, known: Mapping[str, Field]) -> bool:
     if override.is_add() or override.is_delete() or override.is_force_add():
         return False
     return isinstance(value, int | float) and (field.is_leaf or field.type is int)
+
+
+def _refers(overrides: Sequence[Override]) -> bool:
+    """Whether a value is taken from elsewhere; in the line itself it is escaped."""
+    return any("${" in str(override.value()) for override in overrides)
 
 
 def _texts(value: Value) -> Iterator[str]:
