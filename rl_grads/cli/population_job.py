@@ -1,6 +1,7 @@
 """A job of a sweep: one population, trained perhaps in a process of a launcher's."""
 
 import itertools
+import json
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from rl_grads.training.places import Group
     from rl_grads.training.population import Member
     from rl_grads.training.provenance import Origin
-    from rl_grads.training.result import Result
 
 
 class Planned(NamedTuple):
@@ -211,7 +211,7 @@ def train_group(job: Job, asked: signals.Signals, together: Together) -> None:
     if result.halted_at is not None:
         tell(f"{COMMAND}: stopped at step {result.halted_at:,} of each member")
         asked.end()
-    _note(result, group)
+    _note(group)
     tell(timing(result))
     asked.end()
 
@@ -239,14 +239,16 @@ def _members(
         yield from members_of(replace(config, own))
 
 
-def _note(result: "Result", group: "Group") -> None:
+def _note(group: "Group") -> None:
     """Write what is to be said of every point into its log."""
     from rl_grads.cli.showing import as_text
+    from rl_grads.tracking import folder
     from rl_grads.tracking.progress import result_table
 
     for point in group.points:
         if point.directory == group.home:
             continue  # Its log is the job's.
-        table = result_table(result.select(point.members).summary(), [], True)
+        summary = json.loads((point.directory / folder.SUMMARY).read_text("utf-8"))
+        table = result_table(summary, [], True)
         text = f"trained in {group.home}, with other points\n{as_text(table)}"
         (point.directory / "train.log").write_text(text, encoding="utf-8")

@@ -5,12 +5,12 @@ import math
 import os
 import pathlib
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
 
-from rl_grads import atomic
 from rl_grads.cli.sweep_points import Point
 from rl_grads.tracking import folder
 from rl_grads.tracking.progress import estimate
@@ -46,11 +46,15 @@ def write_points(home: pathlib.Path, points: Mapping[int, Point]) -> None:
     """
     for number, point in points.items():
         own = home / str(number) / ".hydra"
-        if not own.exists():
-            own.mkdir(parents=True)
-            _dump(own / "config.yaml", point.composed)
-            _dump(own / "hydra.yaml", {"hydra": _section(home, number, point)})
-            _dump(own / "overrides.yaml", list(point.overrides))
+        if own.exists():
+            continue
+        new = own.with_name(".hydra.new")  # Renamed as a whole.
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        _dump(new / "config.yaml", point.composed)
+        _dump(new / "hydra.yaml", {"hydra": _section(home, number, point)})
+        _dump(new / "overrides.yaml", list(point.overrides))
+        new.rename(own)
 
 
 def _section(home: pathlib.Path, number: int, point: Point) -> dict[str, Any]:
@@ -63,7 +67,7 @@ def _section(home: pathlib.Path, number: int, point: Point) -> dict[str, Any]:
 
 def _dump(path: pathlib.Path, value: Value) -> None:
     text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-    atomic.write_bytes(path, text.encode())
+    path.write_text(text, encoding="utf-8")
 
 
 # ------------------------------------------------------------------------- the table

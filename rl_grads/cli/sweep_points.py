@@ -113,8 +113,7 @@ def compose_all(sources: Sources, points: Sequence[Sequence[str]]) -> Iterator[P
         key = tuple(str(override.input_line) for override in structural)
         if key not in bases:
             bases[key] = _Base(sources, key)
-        plain = [o for o in parsed if o not in structural]
-        yield bases[key].point(tuple(overrides), plain)
+        yield bases[key].point(tuple(overrides), parsed)
 
 
 def _is_structural(sources: Sources, override: Override) -> bool:
@@ -134,13 +133,15 @@ class _Base:
         self._names = whole.hydra.job.config.override_dirname
         self._task = compose.without_hydra(whole)
         self._whole = whole
+        self._structural = set(structural)
         self._first: _First | None = None
         self._unresolved: Mapping[str, str] | None = None
         plain: Any = OmegaConf.to_container(self._task, resolve=False)
         self._steady = not any("${" in _STEADY.sub("", text) for text in _texts(plain))
 
-    def point(self, overrides: tuple[str, ...], plain: Sequence[Override]) -> Point:
+    def point(self, overrides: tuple[str, ...], parsed: Sequence[Override]) -> Point:
         """A point; the values of an earlier one are written over by its own."""
+        plain = [o for o in parsed if str(o.input_line) not in self._structural]
         HydraConfig.instance().set_config(self._whole)
         OmegaConf.set_struct(self._task, True)
         ConfigLoaderImpl._apply_overrides_to_config(list(plain), self._task)
@@ -153,7 +154,7 @@ class _Base:
             config=config,
             refused=refused,
             composed=composed,
-            hydra=self._section(overrides, plain),
+            hydra=self._section(overrides, parsed),
             choices=_choices(self._hydra["runtime"]["choices"]),
             unresolved=self._unresolved,
         )
@@ -178,10 +179,9 @@ class _Base:
         return config, ""
 
     def _section(
-        self, overrides: Sequence[str], plain: Sequence[Override]
+        self, overrides: Sequence[str], parsed: Sequence[Override]
     ) -> dict[str, Any]:
         """Hydra's section of the point."""
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
         name = get_overrides_dirname(
             overrides=[o for o in parsed if not o.is_hydra_override()],
             kv_sep=self._names.kv_sep,
