@@ -262,6 +262,7 @@ def _origin(
         choices=choices,
         unresolved=unresolved,
         sweep=job.sweep,
+        swept=tuple(job.swept),
     )
 
 

@@ -25,7 +25,7 @@ from rl_grads.training.population import Member, population
 from rl_grads.training.result import Result, join
 from rl_grads.training.run import Callback
 from rl_grads.training.schema import Config
-from rl_grads.training.setup import Setup
+from rl_grads.training.setup import Job, Setup
 from rl_grads.typing import PyTree
 
 
@@ -137,6 +137,7 @@ def train_all(
     """
     members, results, order = request.members, [], []
     resume = members[0].config.resume
+    job = Job(len(members), request.origin.swept or places.telling(members))
     groups = places.lay_out(members, home)
     sources = places.lay_out(members, None if resume is None else pathlib.Path(resume))
     for group, source in zip(groups, sources, strict=True):
@@ -147,6 +148,7 @@ def train_all(
                 own,
                 group,
                 request.origin,
+                job,
                 source.home,
                 request.callback,
             )

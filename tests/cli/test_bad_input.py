@@ -26,6 +26,8 @@ CASES = [
     ("agent=prediction agent.behaviour_policy.epsilon=1", "epsilon=1", "q_learning"),
     ("optimizer=sgd optimizer.b1=0.5", "optimizer.b1=0.5", "optimizer=adam"),
     ("env.params.gravity=5", "env.params.gravity=5", "+env.params.gravity=5"),
+    ("tracking.wandb.runs=point", "wandb.runs=point", "tracking.runs, its name now"),
+    ("+tracking.wandb.runs=point", "wandb.runs=point", "tracking.runs, its name now"),
     ("replay=null replay.capacity=9", "replay.capacity=9", "null"),
     ("~replay replay.capacity=9", "~replay", "expected replay=null"),
     ("hydra.run.dirr=x", "hydra.run.dirr=x", "a key"),
