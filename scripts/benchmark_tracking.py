@@ -18,7 +18,7 @@ import time
 
 ON = ("tracking.wandb.mode=offline", "tracking.trackio=true", "tracking.progress=true")
 OFF = (
-    "tracking.wandb.runs=none",
+    "tracking.runs=none",
     "tracking.trackio=false",
     "tracking.progress=false",
 )

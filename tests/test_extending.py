@@ -48,7 +48,7 @@ def small(changes):
         "tracking.interval": 24,
         "tracking.progress": False,
         "tracking.trackio": False,
-        "tracking.wandb.runs": "none",
+        "tracking.runs": "none",
     }
     return rg.replace(rg.Config(), settings | {"network.hidden": (8,)} | changes)
 

@@ -14,6 +14,7 @@ from rl_grads.agents.schema import MLP
 from rl_grads.envs.environment import Environment, Step
 from rl_grads.replay.schema import Replay
 from rl_grads.td import Signals, td_error
+from rl_grads.tracking.shown import shown
 from rl_grads.training import compilation, run, session
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
@@ -38,7 +39,7 @@ def small(changes=None):
         "tracking.interval": 20,
         "tracking.progress": False,
         "tracking.trackio": False,
-        "tracking.wandb.runs": "none",
+        "tracking.runs": "none",
     }
     return rg.replace(config, settings | (changes or {}))
 
@@ -315,6 +316,8 @@ def test_trackers_are_told_how_it_was_made_and_where_it_belongs(monkeypatch):
         ("swept/0", "swept"),
         ("swept/1", "swept"),
     ]
+    assert [shown(one)[0].name for one in told] == ["lr=0 · seed 2", "lr=0.01 · seed 2"]
+    assert {one.company for one in told} == {2}
     assert {one.tags for one in told} == {("agent:q_learning", f"env:{ENV}")}
     for one in told:
         assert one.provenance["versions"]["jax"] == jax.__version__

@@ -23,7 +23,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PYTHONS = ("3.11", "3.12", "3.13")
 TRAIN = (
     "train training.total_steps=400 training.warmup_steps=100 training.num_envs=1 "
-    "seeds=2 evaluation.episodes=2 tracking.wandb.runs=none tracking.trackio=false"
+    "seeds=2 evaluation.episodes=2 tracking.runs=none tracking.trackio=false"
 )
 
 

@@ -6,6 +6,7 @@ choice, and to leave it out would flatter a method that diverges. A member that
 diverged and was evaluated has a finite value and counts like any other.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -14,6 +15,10 @@ import numpy as np
 from rl_grads.typing import PyTree
 
 METHOD = "percentile bootstrap"
+_RESAMPLES = 2000
+# Of `spread`: the numbers of all its resamples together, how many there are at least,
+# and for how many values there are some.
+_RESAMPLED, _FEWEST_RESAMPLES, _MOST_RESAMPLED = 2**19, 200, 2**15
 Statistic = Callable[[np.ndarray], np.ndarray]
 
 
@@ -92,7 +97,7 @@ def interval(
     values: PyTree,
     statistic: Statistic,
     confidence: float = 0.95,
-    resamples: int = 2000,
+    resamples: int = _RESAMPLES,
     seed: int = 0,
 ) -> Interval:
     """A percentile bootstrap interval of a statistic of independent values.
@@ -126,6 +131,53 @@ def interval(
     tail = (1.0 - confidence) / 2.0
     low, high = np.quantile(statistic(array[drawn]), [tail, 1.0 - tail])
     return Interval(float(low), float(high), METHOD, n, confidence)
+
+
+def spread(columns: PyTree) -> dict[str, list[float]]:
+    """Mean, interquartile mean and interval of the mean of many sets of values at once.
+
+    For rows of metrics while a run goes on, cheaply: one product of matrices for all
+    sets. Up to 262 values the interval is that of `interval(values, mean)`, from there
+    on with fewer resamples, 200 at least.
+
+    Args:
+        columns: Array `[sets, n]`.
+
+    Returns:
+        By name, `[sets]` each: `""` the mean, `iqm`, and `low` and `high`, the ends of
+        the interval. With fewer than three values in a set the mean alone; with more
+        than 32,768 no interval. A set with a non-finite value has nan everywhere.
+
+    Example:
+        >>> spread([[1.0, 2.0]])
+        {'': [1.5]}
+        >>> found = spread([[0.0, 1.0, 2.0, 3.0]])
+        >>> found[""], found["iqm"], found["low"], found["high"]
+        ([1.5], [1.5], [0.5], [2.5])
+    """
+    array = np.asarray(columns, np.float64)
+    found = {"": mean(array)}
+    n = array.shape[-1]
+    if n >= 3:
+        found["iqm"] = iqm(array)
+    if 3 <= n <= _MOST_RESAMPLED:
+        found["low"], found["high"] = _finite_rows(_ends, array)
+    return {name: values.tolist() for name, values in found.items()}
+
+
+def _ends(values: np.ndarray, axis: int) -> np.ndarray:
+    """Ends of the interval of the mean, `[2, sets]`."""
+    counts = _resamples(values.shape[axis])
+    return np.quantile(values @ counts.T, [0.025, 0.975], axis=axis)
+
+
+@functools.lru_cache(maxsize=2)
+def _resamples(n: int) -> np.ndarray:
+    """`[resamples, n]`: how often a value is drawn, over `n`; as `interval` draws."""
+    count = min(_RESAMPLES, max(_FEWEST_RESAMPLES, _RESAMPLED // n))
+    drawn = np.random.default_rng(0).integers(n, size=(count, n))
+    places = (drawn + n * np.arange(count)[:, None]).ravel()
+    return np.bincount(places, minlength=count * n).reshape(count, n) / n
 
 
 def probability_of_improvement(

@@ -14,6 +14,7 @@ from types import ModuleType
 from unittest import mock
 
 from rl_grads.config import nearest
+from rl_grads.tracking.labels import FIRST
 
 _HOST = "127.0.0.1"
 _NAMES = (_HOST, "localhost")
@@ -36,6 +37,7 @@ def main(argv: list[str]) -> int:
     # Trackio would read these, and this page is for this machine alone.
     for name in ("GRADIO_SHARE", "TRACKIO_BUCKET_ID", "TRACKIO_SPACE_ID"):
         os.environ.pop(name, None)
+    os.environ.setdefault("TRACKIO_PLOT_ORDER", ",".join(FIRST))
     with _whole_projects() as projects:
         if options.project and options.project not in projects:
             parser.error(_unknown(options.project, projects))

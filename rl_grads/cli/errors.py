@@ -35,7 +35,7 @@ from rl_grads.config import (
     walk,
 )
 from rl_grads.tracking.files import CannotWrite
-from rl_grads.training.schema import Config
+from rl_grads.training.schema import RENAMED, Config
 
 KNOWN = (ConfigError, HydraException, OmegaConfBaseException, yaml.YAMLError)
 _LONGEST = 500  # Characters of a message.
@@ -227,6 +227,8 @@ def _nothing_below(key: str, argv: Sequence[str]) -> str:
 def no_such_key(given: str, key: str, section: type) -> str:
     """The message for a key that its section, a config class, does not have."""
     parent = key.rpartition(".")[0]
+    if key in RENAMED:
+        return f"{given}: expected {RENAMED[key]}, its name now"
     if not is_config_class(section):
         return f"{given}: expected a key that is there; +{given} adds one"
     known = [f.name for f in fields(section)]

@@ -55,4 +55,5 @@ class Job(NamedTuple):
             choices=choices,
             unresolved=unresolved,
             sweep=self.sweep,
+            swept=tuple(self.swept),
         )

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from rl_grads.cli.sweep_points import Point
-from rl_grads.tracking import folder
+from rl_grads.tracking import folder, labels
 from rl_grads.tracking.progress import estimate
 from rl_grads.tracking.sweep import Entry, Sweep
 from rl_grads.training.metrics import higher_is_better
@@ -120,17 +120,7 @@ def _row(entry: Entry, summary: Document, metric: str) -> tuple[str, ...]:
     value = estimate(summary.get(metric, {}).get("iqm"))
     seeds = str(len(summary["seeds"])) if "seeds" in summary else "-"
     status = "refused" if entry.refused else str(summary.get("status", "not done"))
-    return (str(entry.number), value, seeds, status, _short(entry.overrides))
-
-
-def _short(overrides: Sequence[str]) -> str:
-    """`learning_rate=0.1` for `optimizer.learning_rate=0.1`, where it is no other's."""
-    pairs = [override.partition("=") for override in overrides]
-    names = [key.rpartition(".")[2] for key, _, _ in pairs]
-    return " ".join(
-        f"{name if names.count(name) == 1 else key}={value}"
-        for name, (key, _, value) in zip(names, pairs, strict=True)
-    )
+    return (str(entry.number), value, seeds, status, labels.short(entry.overrides))
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -47,7 +47,7 @@ def train(job: Job, request: compose.Request, home: pathlib.Path) -> None:
         ConfigError: The folder holds another sweep, or points that do not fit.
         PointFailed: Some points have failed, and have told why.
     """
-    with compose.composer(request) as composed:
+    with compose.composer(request) as composed, _none_empty(home):
         laid = _lay_out(job, request, home, composed)
         run(job, laid.plan, laid.master)
 
@@ -61,11 +61,21 @@ def plan(job: Job, request: compose.Request, home: pathlib.Path) -> None:
     Raises:
         ConfigError: As `train`.
     """
-    with compose.composer(request) as composed:
+    with compose.composer(request) as composed, _none_empty(home):
         laid = _lay_out(job, request, home, composed)
     again = shlex.join(_again(job, home))
     for number in range(len(laid.plan.sweep.populations())):
         print(f"{again} sweep.population={number}")
+
+
+@contextlib.contextmanager
+def _none_empty(home: pathlib.Path) -> Iterator[None]:
+    """Leave no folder behind in which nothing has been written."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            home.rmdir()
 
 
 class _LaidOut(NamedTuple):

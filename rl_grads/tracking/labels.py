@@ -1,10 +1,26 @@
 """What the mirrors call a run, and under what it is found there."""
 
+import json
 import pathlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from rl_grads.config import shorten
+from rl_grads.typing import Json
+
+# The metrics that a reader looks for first; a dashboard shows their sections in this
+# order, and the others behind them.
+FIRST = (
+    "evaluation/return",
+    "evaluation/rmsve",
+    "training/return",
+    "loss/td_error_abs",
+    "gradient/norm",
+)
 _TOPS = ("runs", "sweeps", "")
 _LONGEST_TAG = 64  # W&B refuses a run with a longer one.
+_LONGEST_NAME = 120
+_SEPARATOR = " \u00b7 "
 
 
 class Names(NamedTuple):
@@ -50,3 +66,109 @@ def tags(**values: str | None) -> tuple[str, ...]:
     """
     given = ((kind, value) for kind, value in values.items() if value)
     return tuple(f"{kind}:{value}"[:_LONGEST_TAG] for kind, value in given)
+
+
+# ----------------------------------------------------------------------- what differs
+
+# How the field writes them.
+_SHORT = {
+    "batch_size": "batch",
+    "learning_rate": "lr",
+    "num_envs": "envs",
+    "total_steps": "steps",
+}
+_LONGEST_VALUE = 32
+
+
+def differences(values: Mapping[str, Json], keys: Sequence[str]) -> dict[str, str]:
+    """What of a config differs from others, each key in short with its value.
+
+    Args:
+        values: Dotted key to plain value; keys that the config does not have are left
+            out.
+        keys: All keys in which it and the others differ.
+
+    Example:
+        >>> values = {"optimizer.learning_rate": 0.0003, "replay": "per"}
+        >>> differences(values, ("optimizer.learning_rate", "replay", "env.id"))
+        {'optimizer.learning_rate': 'lr=3e-4', 'replay': 'replay=per'}
+    """
+    names = short_names(keys)
+    return {k: f"{names[k]}={compact(values[k])}" for k in keys if k in values}
+
+
+def short(overrides: Sequence[str]) -> str:
+    """Values that tell a point of a sweep from the others.
+
+    Example:
+        >>> short(["optimizer.learning_rate=0.001", "agent.discount=0.9"])
+        'lr=0.001 discount=0.9'
+    """
+    pairs = [override.partition("=") for override in overrides]
+    names = short_names([key for key, _, _ in pairs])
+    return " ".join(f"{names[key]}={value}" for key, _, value in pairs)
+
+
+def short_names(keys: Sequence[str]) -> dict[str, str]:
+    """The ends of dotted keys, as short as they can be told apart.
+
+    Example:
+        >>> keys = ["gradient.clip.max_norm", "gradient.update.max_norm"]
+        >>> list(short_names(keys).values())
+        ['clip.max_norm', 'update.max_norm']
+    """
+    ends = {key: list(_ends(key)) for key in keys}
+    return {key: _first_of_its_own(key, ends) for key in ends}
+
+
+def _first_of_its_own(key: str, ends: Mapping[str, Sequence[str]]) -> str:
+    """The first end of a key that is none of another key's."""
+    others = {end for other in ends if other != key for end in ends[other]}
+    return next((end for end in ends[key] if end not in others), ends[key][-1])
+
+
+def _ends(key: str) -> Iterator[str]:
+    """A key's last part, in short, then with more and more sections before it."""
+    parts = key.rpartition("@")[2].removesuffix(".id").split(".")
+    parts[-1] = _SHORT.get(parts[-1], parts[-1])
+    for start in reversed(range(len(parts))):
+        if not parts[start].isdigit():  # A place in a list says nothing by itself.
+            yield ".".join(parts[start:])
+
+
+def compact(value: Json) -> str:
+    """A value in a name: a number with at most four digits, and never a long text.
+
+    Example:
+        >>> [compact(x) for x in (0.0003, 0.99, 100_000, 1000, 1 / 3, True, None)]
+        ['3e-4', '0.99', '1e5', '1000', '0.3333', 'true', 'null']
+    """
+    if isinstance(value, str):
+        return shorten(value, _LONGEST_VALUE)
+    if isinstance(value, float):
+        return _number(value)
+    text = json.dumps(value, separators=(",", ":"))
+    first, zeros = text[:1], len(text) - 1
+    if type(value) is int and zeros > 3 and text == f"{first}{'0' * zeros}":
+        return f"{first}e{zeros}"
+    return shorten(text, _LONGEST_VALUE)
+
+
+def _number(value: float) -> str:
+    """A number, with an exponent where that is shorter."""
+    plain = f"{value:.4g}"
+    digits, _, exponent = f"{value:.3e}".partition("e")
+    if not exponent or value == 0 or 0.01 <= abs(value) < 10_000:
+        return plain
+    power = f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
+    return min(plain, power, key=len)
+
+
+def joined(*parts: str) -> str:
+    """Parts of a name, in one line that trackers accept.
+
+    Example:
+        >>> joined("lr=3e-4", "seed 2")
+        'lr=3e-4 · seed 2'
+    """
+    return shorten(_SEPARATOR.join(parts), _LONGEST_NAME)

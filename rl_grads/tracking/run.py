@@ -1,15 +1,22 @@
-"""What trackers are told of a run, and what they call it and its members."""
+"""What trackers are told of a run, and under which ids they know it."""
 
 import json
 import pathlib
 import re
 import secrets
-from collections.abc import Mapping
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rl_grads.tracking.files import write_json
 from rl_grads.tracking.schema import Tracking
-from rl_grads.typing import Document, Json
+
+Columns = Sequence[Sequence[float]]  # Of metrics, `[metrics, members]`.
+
+
+def means(columns: Columns) -> dict[str, Sequence[float]]:
+    """The mean of each column, under no name of its own."""
+    return {"": [statistics.fmean(column) for column in columns]}
 
 
 class Run(NamedTuple):
@@ -27,6 +34,11 @@ class Run(NamedTuple):
         provenance: How it was made: command, commits, versions, device, host.
         metrics: Names of all that its rows may have; told where registered trackers
             are asked for.
+        differs: Dotted key to text, such as `"lr=3e-4"`, for all in which the point
+            differs from the others of its sweep.
+        company: Members that the process trains, these among them; 0: these alone.
+        over_members: What is shown of a whole point: statistics of each metric by
+            name, the one without a name in the metric's own place.
     """
 
     directory: pathlib.Path
@@ -39,49 +51,9 @@ class Run(NamedTuple):
     tags: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = {}
     metrics: tuple[str, ...] = ()
-
-
-def final_values(summary: Mapping[str, Json], member: int | None) -> Document:
-    """The summary as one flat record: of a member, or (None) of the population.
-
-    Args:
-        summary: As `Trackers.finish` takes it.
-        member: Which member.
-
-    Returns:
-        `final/<metric>` (a member's value), or `final/<metric>/mean` and `.../iqm`;
-        and every plain number and text of the summary.
-    """
-    flat: dict[str, Any] = {}
-    for name, value in summary.items():
-        if isinstance(value, str | int | float):
-            flat[name] = value
-        elif isinstance(value, Mapping) and "members" in value:
-            flat |= _final_metric(f"final/{name}", value, member)
-    return flat
-
-
-def _final_metric(name: str, value: Mapping[str, Json], member: int | None) -> Document:
-    if member is not None:
-        return {name: value["members"][member]}
-    return {f"{name}/{s}": value[s]["value"] for s in ("mean", "iqm") if s in value}
-
-
-def member_names(run: Run) -> list[str]:
-    """What trackers call each member: by seed, and by number where seeds repeat.
-
-    Example:
-        >>> run = Run(pathlib.Path(), "walk/today", (5, 6), ({}, {}), Tracking())
-        >>> member_names(run)
-        ['walk/today-seed5', 'walk/today-seed6']
-        >>> member_names(run._replace(seeds=(5, 5)))
-        ['walk/today-member0-seed5', 'walk/today-member1-seed5']
-    """
-    repeated = len(set(run.seeds)) < len(run.seeds)
-    return [
-        f"{run.name}-member{k}-seed{seed}" if repeated else f"{run.name}-seed{seed}"
-        for k, seed in enumerate(run.seeds)
-    ]
+    differs: Mapping[str, str] = {}
+    company: int = 0
+    over_members: Callable[[Columns], Mapping[str, Sequence[float]]] = means
 
 
 def run_ids(run: Run, tracker: str, count: int, resume: bool) -> list[str]:

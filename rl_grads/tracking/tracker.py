@@ -128,11 +128,11 @@ def _mirrors(run: Run, resume: bool) -> list[tuple[str, Callable[[], Mirror]]]:
     from rl_grads.tracking import trackio, wandb
 
     made: list[tuple[str, Callable[[], Mirror]]] = []
-    mode = wandb.resolve_mode(run.settings.wandb)
-    if mode != "disabled":
+    mode, shows = wandb.resolve_mode(run.settings.wandb), run.settings.runs != "none"
+    if shows and mode != "disabled":
         start = functools.partial(wandb.WandBMirror, run, mode, resume)
         made.append(("Weights & Biases", start))
-    if run.settings.trackio:
+    if shows and run.settings.trackio:
         made.append(("Trackio", functools.partial(trackio.TrackioMirror, run, resume)))
     for name in run.settings.own:
         made.append((name, functools.partial(register.get("tracker", name), run)))

@@ -1,4 +1,4 @@
-"""Trackio: one run per member, grouped, in its local store. Never a server or a hub.
+"""Trackio: the runs of a point, grouped, in its local store. Never a server or a hub.
 
 `trackio.init` is passed by: it asks Hugging Face for the user's name, holds one run at
 a time and measures the machine. The store behind it takes whole batches.
@@ -11,15 +11,16 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from rl_grads.tracking.background import IMPORTING
-from rl_grads.tracking.files import LABELS, Row
-from rl_grads.tracking.run import Run, member_names, run_ids
+from rl_grads.tracking.files import Row
+from rl_grads.tracking.run import Run, run_ids
+from rl_grads.tracking.shown import config, shown, values
 from rl_grads.typing import Document, Json
 
 _WRITE_SECONDS = 10.0
 
 
 class TrackioMirror:
-    """Writes the rows of every member to Trackio's store, every ten seconds.
+    """Writes the rows of members, or of a point, to Trackio's store every ten seconds.
 
     Args:
         run: The run; the project's name is that of W&B.
@@ -36,14 +37,15 @@ class TrackioMirror:
         self._network_disk = utils.get_storage_mode() == "jsonl"
         self._run = run
         self._project = run.settings.wandb.project
-        self._names = member_names(run)
-        self._ids = run_ids(run, "trackio", len(run.seeds), resume)
+        self._shown = shown(run)
+        self._configs = [dict(_flat(config(run, one), "")) for one in self._shown]
+        self._ids = run_ids(run, "trackio", len(self._shown), resume)
         self._waiting: list[tuple[datetime.datetime, Sequence[Row]]] = []
         self._written = time.monotonic()
         self._store.validate_project_name(self._project)
         if resume and not self._network_disk:
-            for name, id in zip(self._names, self._ids, strict=True):
-                self._store.delete_run(self._project, name, run_id=id)
+            for one, id in zip(self._shown, self._ids, strict=True):
+                self._store.delete_run(self._project, one.name, run_id=id)
 
     def log(self, rows: Sequence[Row]) -> None:
         """Keep the rows of one step and write now and then."""
@@ -57,8 +59,8 @@ class TrackioMirror:
 
     def _write(self) -> None:
         waiting, self._waiting = self._waiting, []
-        for member in range(len(self._run.seeds)) if waiting else ():
-            entries = [self._entry(t, rows[member]) for t, rows in waiting]
+        for place in range(len(self._shown)) if waiting else ():
+            entries = [self._entry(place, *logged) for logged in waiting]
             if self._network_disk:
                 self._inbox.write_local([self._record(entry) for entry in entries])
             else:
@@ -81,41 +83,41 @@ class TrackioMirror:
             log_ids=column("log_id"),
         )
 
-    def _entry(self, time: datetime.datetime, row: Row) -> Document:
-        member = row["member"]
+    def _entry(
+        self, place: int, time: datetime.datetime, rows: Sequence[Row]
+    ) -> Document:
+        """What the store has of the rows of one step, of one of its runs."""
+        one, id, step = self._shown[place], self._ids[place], rows[0]["step"]
         # The dashboard lists runs by their first time: members in order.
-        timestamp = (time + datetime.timedelta(microseconds=member)).isoformat()
+        timestamp = (time + datetime.timedelta(microseconds=place)).isoformat()
         return {
             "project": self._project,
-            "run": self._names[member],
-            "run_id": self._ids[member],
-            "config": self._config(row, timestamp),
-            "metrics": {k: v for k, v in row.items() if k not in LABELS},
-            "step": row["step"],
+            "run": one.name,
+            "run_id": id,
+            "config": self._config(place, timestamp),
+            "metrics": values(self._run, one, rows),
+            "step": step,
             "timestamp": timestamp,
             # The store ignores an id that it has.
-            "log_id": f"{self._ids[member]}-{row['step']}",
+            "log_id": f"{id}-{step}",
         }
 
-    def _config(self, row: Row, timestamp: str) -> Document:
-        """The member's config with the keys by which the dashboard groups runs.
+    def _config(self, place: int, timestamp: str) -> Document:
+        """The config with the keys by which the dashboard groups runs.
 
         Keys are dotted paths: its run page shows one level.
         """
-        labels = {"seed": row["seed"], "member": row["member"]}
         hidden = {
-            "_Group": self._run.name,
+            "_Group": self._run.group or self._run.name,
             "_Created": timestamp,
             "_Username": None,
         }
-        made = {"provenance": dict(self._run.provenance)}
-        config = dict(_flat(self._run.configs[row["member"]] | made, ""))
-        return {**config, **labels, **hidden}
+        return {**self._configs[place], **hidden}
 
 
-def _flat(values: Mapping[str, Json], prefix: str) -> Iterator[tuple[str, Json]]:
+def _flat(nested: Mapping[str, Json], prefix: str) -> Iterator[tuple[str, Json]]:
     """Nested values by their dotted paths."""
-    for name, value in values.items():
+    for name, value in nested.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
         else:

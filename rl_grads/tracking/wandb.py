@@ -1,4 +1,4 @@
-"""Weights & Biases: one run per member in one group, or one run of member means."""
+"""Weights & Biases: the runs of a point in one group."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import netrc
 import os
 import pathlib
 import shutil
-import statistics
 import threading
 import urllib.parse
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from rl_grads.tracking.background import IMPORTING
-from rl_grads.tracking.files import LABELS, Row
-from rl_grads.tracking.run import Run, final_values, member_names, run_ids
+from rl_grads.tracking.files import Row
+from rl_grads.tracking.run import Run, run_ids
 from rl_grads.tracking.schema import WandB
+from rl_grads.tracking.shown import Shown, config, final_values, shown, values
 from rl_grads.typing import Document, Json
 
 STEP = "env_steps"
@@ -45,8 +45,6 @@ def resolve_mode(settings: WandB) -> str:
     `auto` follows `WANDB_MODE` where it is set, else it is online if there are
     credentials. Nothing is asked and nothing is contacted.
     """
-    if settings.runs == "none":
-        return "disabled"
     if settings.mode != "auto":
         return settings.mode
     wished = os.environ.get("WANDB_MODE")
@@ -56,7 +54,7 @@ def resolve_mode(settings: WandB) -> str:
 
 
 class WandBMirror:
-    """Sends every row to the W&B run of its member.
+    """Sends every row to the W&B run of its member, or of its point.
 
     The axis is `env_steps`. Files lie in `<run directory>/wandb`. Resuming goes on
     under the same ids: online, W&B says from which step; offline, the part written
@@ -76,38 +74,37 @@ class WandBMirror:
             raise RuntimeError("no credentials; run `wandb login` or set WANDB_API_KEY")
         if mode == "offline":
             os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-        members = range(len(run.seeds))
-        self._members = [None] if run.settings.wandb.runs == "point" else list(members)
-        ids = run_ids(run, "wandb", len(self._members), resume)
+        self._run, self._shown = run, shown(run)
+        ids = run_ids(run, "wandb", len(self._shown), resume)
         if mode == "offline" and resume:
             _remove_unsynced(run.directory, ids)
-        self._runs: dict[int | None, Any] = {}
-        _in_parallel(
-            lambda k, id: self._runs.update({k: _start(run, mode, id, k, resume)}),
-            zip(self._members, ids, strict=True),
-        )
+        self._runs: dict[Shown, Any] = {}
+
+        def start(one: Shown, id: str) -> None:
+            self._runs[one] = _start(run, mode, id, one, resume)
+
+        _in_parallel(start, zip(self._shown, ids, strict=True))
 
     def log(self, rows: Sequence[Row]) -> None:
-        """Send the rows of one step, or their mean."""
+        """Send what is shown of the rows of one step."""
         step = rows[0]["step"]
-        for member in self._members:
-            row = _mean(rows) if member is None else rows[member]
-            values = {k: v for k, v in row.items() if k not in LABELS}
+        for one in self._shown:
             # A resumed run knows its earlier steps.
-            if step >= self._runs[member].starting_step:
-                self._runs[member].log({STEP: step, **values}, step=step)
+            if step >= self._runs[one].starting_step:
+                row = {STEP: step, **values(self._run, one, rows)}
+                self._runs[one].log(row, step=step)
 
     def finish(self, summary: Mapping[str, Json]) -> None:
         """Send the final values and wait for the uploads."""
 
-        def end(member: int | None) -> None:
-            self._runs[member].summary.update(final_values(summary, member))
-            self._runs[member].finish(exit_code=0 if summary else 1)
+        def end(one: Shown) -> None:
+            self._runs[one].summary.update(final_values(summary, one.member))
+            self._runs[one].finish(exit_code=0 if summary else 1)
 
-        _in_parallel(end, ((member,) for member in self._members))
+        _in_parallel(end, ((one,) for one in self._shown))
 
 
-def _start(run: Run, mode: str, id: str, member: int | None, resume: bool) -> Json:
+def _start(run: Run, mode: str, id: str, one: Shown, resume: bool) -> Json:
     """Start one W&B run beside those that are active already."""
     with IMPORTING:
         import wandb
@@ -119,12 +116,12 @@ def _start(run: Run, mode: str, id: str, member: int | None, resume: bool) -> Js
         project=settings.project,
         group=labels["group"] or run.group or run.name,
         job_type=run.job_type,
-        name=run.name if member is None else member_names(run)[member],
+        name=one.name,
         tags=list(dict.fromkeys((*run.tags, *labels["tags"]))),
         id=id,
         resume="allow" if resume and mode == "online" else None,
         dir=run.directory,
-        config=_config(run, member),
+        config=config(run, one),
         mode="online" if mode == "online" else "offline",
         reinit="create_new",
         settings=wandb.Settings(**_QUIET),
@@ -158,28 +155,6 @@ _QUIET: dict[str, Any] = {
     "init_timeout": 30.0,
     "finish_timeout": 120.0,
 }
-
-
-def _config(run: Run, member: int | None) -> Document:
-    """The config of a member, or of the population: lists where its members differ."""
-    made = {"provenance": dict(run.provenance)}
-    if member is None:
-        return {**_common(run.configs), **made}
-    labels = {"seed": run.seeds[member], "member": member}
-    return {**run.configs[member], **labels, **made}
-
-
-def _common(values: Sequence[Json]) -> Json:
-    """One value for all, key by key; the list of them where they are not equal."""
-    if all(value == values[0] for value in values):
-        return values[0]
-    if all(isinstance(v, Mapping) and v.keys() == values[0].keys() for v in values):
-        return {key: _common([v[key] for v in values]) for key in values[0]}
-    return list(values)
-
-
-def _mean(rows: Sequence[Row]) -> Row:
-    return {k: statistics.fmean(row[k] for row in rows) for k in rows[0]}
 
 
 def _remove_unsynced(directory: pathlib.Path, ids: Sequence[str]) -> None:

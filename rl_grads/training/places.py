@@ -7,7 +7,7 @@ configs differ, numbered folders below it are the points, as in a sweep.
 
 import json
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from rl_grads.config.document import to_document
@@ -69,6 +69,36 @@ def differing(members: Sequence[Member]) -> dict[str, list[Json]]:
     keys = dict.fromkeys(key for document in made.values() for key in document)
     found = {k: [_plain(made[id(m.config)].get(k)) for m in members] for k in keys}
     return {key: v for key, v in found.items() if any(x != v[0] for x in v)}
+
+
+def telling(members: Sequence[Member]) -> tuple[str, ...]:
+    """The keys by which the configs of members are told apart.
+
+    A key below a section that differs itself is left out where it follows from what
+    the section is: another replay has another exponent.
+
+    Example:
+        >>> from rl_grads.training.population import population
+        >>> from rl_grads.training.schema import Config
+        >>> sweep = {"agent.discount": [0.9, 1.0]}
+        >>> telling(population(Config(), seeds=[7], sweep=sweep))
+        ('agent.discount',)
+    """
+    found = differing(members)
+    return tuple(
+        key
+        for key, values in found.items()
+        if not any(_follows(values, found[above]) for above in _above(key, found))
+    )
+
+
+def _above(key: str, keys: Iterable[str]) -> list[str]:
+    return [other for other in keys if key.startswith(f"{other}.")]
+
+
+def _follows(values: Sequence[Json], others: Sequence[Json]) -> bool:
+    """Whether each of some values is known from the other beside it."""
+    return len(set(zip(others, values, strict=True))) == len(set(others))
 
 
 def _plain(value: Json) -> Json:

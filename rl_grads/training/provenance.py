@@ -46,6 +46,7 @@ class Origin(NamedTuple):
         unresolved: Dotted key to the text of a value that reads the environment; it
             is recorded and shown in the place of what it read.
         sweep: The sweep that a point belongs to.
+        swept: Keys that differ between its points.
     """
 
     command: tuple[str, ...] = ()
@@ -54,6 +55,7 @@ class Origin(NamedTuple):
     choices: Mapping[str, str] = {}
     unresolved: Mapping[str, str] = {}
     sweep: str | None = None
+    swept: tuple[str, ...] = ()
 
 
 def of_this_process() -> Origin:

@@ -16,7 +16,7 @@ from rl_grads.tracking import folder
 from rl_grads.training import hydra_folder
 from rl_grads.training.places import Point
 from rl_grads.training.population import Member
-from rl_grads.training.schema import Config
+from rl_grads.training.schema import RENAMED, Config
 from rl_grads.typing import Json
 
 _UNRESOLVED = "${"
@@ -160,15 +160,20 @@ def history(directory: pathlib.Path) -> History | None:
     entries, changes = document.get("config"), document.get("changes", [])
     if not isinstance(entries, dict) or not isinstance(changes, list):
         raise ConfigError(f"{path}: expected a mapping config and a list changes")
-    latest = entries
+    latest = entries = _renamed(entries)
     for change in changes:
         values = change.get("values") if isinstance(change, dict) else None
         if not isinstance(values, dict):
             raise ConfigError(f"{path}: changes: expected a mapping with values")
-        latest = latest | values
+        latest = latest | _renamed(values)
     choices = _texts(document.get("choices", {}), f"{path}: choices")
     seeds = _seeds(document.get("seeds"), path)
     return History(path, entries, latest, changes, seeds, choices)
+
+
+def _renamed(entries: Mapping[str, Json]) -> dict[str, Json]:
+    """The entries with keys of earlier versions by the names that they have now."""
+    return {RENAMED.get(key, key): value for key, value in entries.items()}
 
 
 def _earlier(directory: pathlib.Path) -> History | None:
@@ -176,7 +181,8 @@ def _earlier(directory: pathlib.Path) -> History | None:
     path = directory / hydra_folder.FOLDER / "config.yaml"
     if not path.is_file():
         return None
-    entries, choices = hydra_folder.read(directory)
+    saved, choices = hydra_folder.read(directory)
+    entries = _renamed(saved)
     first, count = entries.get("seed", 0), entries.get("seeds", 1)
     seeds = _range(first, count, path)
     return History(path, entries, entries, (), seeds, choices)

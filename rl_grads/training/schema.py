@@ -25,6 +25,8 @@ from rl_grads.training.diagnostics.schema import Diagnostics
 
 LARGEST_SEED = 2**32 - 1  # A seed is a uint32 of the program.
 MOST_MEMBERS = 2**20  # Each one is a row of every file and line of a table.
+# Keys of earlier versions; folders that have them are read.
+RENAMED = {"tracking.wandb.runs": "tracking.runs"}
 
 
 @config

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from rl_grads.analysis import statistics
 from rl_grads.config import has_name, schema_name
 from rl_grads.tracking import folder, labels, log
 from rl_grads.tracking.files import CannotWrite, writing
@@ -186,7 +187,19 @@ def _describe(setup: Setup, point: Point, how: Mapping[str, Json]) -> Run:
             env=configs[0]["env"]["id"],
         ),
         provenance=how,
+        differs=_differs(setup, point),
+        company=setup.job.members,
+        over_members=statistics.spread,
     )
+
+
+def _differs(setup: Setup, point: Point) -> dict[str, str]:
+    """What a point's config has of the keys in which the job's points differ."""
+    entries, origin = documents.entries(setup, point), setup.origin
+    nested = {k: v for k, v in entries.items() if isinstance(v, Mapping)}
+    inner = {f"{k}.{name}": v for k in nested for name, v in nested[k].items()}
+    known = {**inner, **entries, **origin.choices, **origin.unresolved}
+    return labels.differences(known, setup.job.varied)
 
 
 def _shown(config: Config, unresolved: Mapping[str, str]) -> Document:

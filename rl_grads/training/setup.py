@@ -11,6 +11,18 @@ from rl_grads.training.provenance import Origin
 from rl_grads.training.run import Callback
 
 
+class Job(NamedTuple):
+    """All that a process trains, of any structures.
+
+    Attributes:
+        members: How many.
+        varied: Keys in which the points differ, of its own and of its sweep.
+    """
+
+    members: int
+    varied: tuple[str, ...] = ()
+
+
 class Setup(NamedTuple):
     """What a run with files is made of.
 
@@ -19,6 +31,7 @@ class Setup(NamedTuple):
         members: The members, of one structure.
         group: Their folders, which nobody else works in.
         origin: How the run was started.
+        job: What these members are of.
         source: The folder whose state it continues, None for a run from the start.
         callback: Called with the step and the metrics `[members]` of each row, once it
             is written; None calls nobody.
@@ -28,6 +41,7 @@ class Setup(NamedTuple):
     members: Sequence[Member]
     group: Group
     origin: Origin
+    job: Job
     source: pathlib.Path | None = None
     callback: Callback | None = None
 

@@ -26,7 +26,7 @@ from rl_grads.training.population import Member, population
 from rl_grads.training.result import Result, join
 from rl_grads.training.run import Callback
 from rl_grads.training.schema import Config
-from rl_grads.training.setup import Setup
+from rl_grads.training.setup import Job, Setup
 from rl_grads.typing import PyTree
 
 
@@ -160,6 +160,7 @@ def train_groups(
         EnvironmentFailed: As `train_all`.
     """
     members, results, order = request.members, [], []
+    job = Job(len(members), request.origin.swept or places.telling(members))
     for group, source in zip(groups, sources, strict=True):
         if not results or results[-1].halted_at is None:
             own = [members[i] for i in group.members]
@@ -168,6 +169,7 @@ def train_groups(
                 own,
                 group,
                 request.origin,
+                job,
                 source,
                 request.callback,
             )

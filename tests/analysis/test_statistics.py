@@ -12,6 +12,7 @@ from rl_grads.analysis.statistics import (
     mean_improvement,
     probability_of_improvement,
     ratio_of_means,
+    spread,
     summarise,
 )
 
@@ -139,3 +140,28 @@ def test_a_ratio_of_few_or_non_finite_runs_has_no_interval():
     assert ratio_of_means([1.0, 2.0, np.nan], [1.0, 2.0, 3.0]).low is None
     with pytest.raises(ValueError, match=r"expected \[n\] and \[m\]"):
         ratio_of_means([[1.0]], [1.0])
+
+
+@pytest.mark.parametrize("n", [3, 10, 262])
+def test_the_spread_of_many_sets_is_that_of_each(n):
+    values = np.random.default_rng(n).normal(size=(4, n)) * [[1], [10], [100], [1e6]]
+    found = spread(values)
+    np.testing.assert_array_equal(found[""], mean(values))
+    np.testing.assert_array_equal(found["iqm"], iqm(values))
+    ends = [interval(row, mean) for row in values]
+    np.testing.assert_allclose(found["low"], [end.low for end in ends], rtol=1e-9)
+    np.testing.assert_allclose(found["high"], [end.high for end in ends], rtol=1e-9)
+
+
+def test_the_spread_of_many_values_has_fewer_resamples():
+    values = np.random.default_rng(0).normal(size=(1, 5000))
+    found, whole = spread(values), interval(values[0], mean)
+    assert found["low"][0] == pytest.approx(whole.low, abs=0.01)
+    assert found["high"][0] == pytest.approx(whole.high, abs=0.01)
+    assert list(spread(np.zeros((1, 2**15 + 1)))) == ["", "iqm"]
+
+
+def test_the_spread_of_a_set_with_a_nonfinite_value_is_nan_in_it_alone():
+    found = spread([[0, 1, 2, 3], [0, 1, math.inf, 3]])
+    for name, value in {"": 1.5, "iqm": 1.5, "low": 0.5, "high": 2.5}.items():
+        np.testing.assert_array_equal(found[name], [value, math.nan])

@@ -28,6 +28,8 @@ CASES = [
     ("env.params.gravity=5", "env.params.gravity=5", "+env.params.gravity=5"),
     ("replay=null replay.capacity=9", "replay.capacity=9", "below replay, which is"),
     ("experiment=baird replay.capacity=9", "replay.capacity=9", "below replay, which"),
+    ("tracking.wandb.runs=point", "wandb.runs=point", "tracking.runs, its name now"),
+    ("+tracking.wandb.runs=point", "wandb.runs=point", "tracking.runs, its name now"),
     ("~replay replay.capacity=9", "~replay", "expected replay=null"),
     ("hydra.run.dirr=x", "hydra.run.dirr=x", "a key"),
     # Choices of groups.

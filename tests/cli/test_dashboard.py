@@ -22,12 +22,19 @@ import pathlib, sys
 import numpy as np
 from rl_grads.tracking import Run, open_trackers
 from rl_grads.tracking.schema import Tracking, WandB
-settings = Tracking(trackio=True, wandb=WandB(runs="none", project="walks"))
+settings = Tracking(trackio=True, wandb=WandB(mode="disabled", project="walks"))
 run = Run(pathlib.Path(sys.argv[1]), "walk/today", (40, 41, 42), ({},) * 3, settings)
 with open_trackers(run) as trackers:
     for step in range(0, 10_000, 500):
         slope = np.asarray([1.0, 2.0, 3.0])
-        metrics = {"evaluation/return": slope * step, "loss/td_error": 9 - slope * step}
+        metrics = {
+            "clip/angle": slope * step,
+            "evaluation/length": slope * step,
+            "evaluation/return": slope * step,
+            "gradient/norm": slope * step,
+            "loss/td_error": 9 - slope * step,
+            "training/return": slope * step,
+        }
         trackers.log(step, metrics)
     trackers.finish({})
 """
@@ -47,7 +54,7 @@ CHROMIUM = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    "--window-size=1400,1800",
+    "--window-size=1400,3000",
 ]
 
 # Per plot: its title and, for every colour of its legend, how many pixels have it.
@@ -174,15 +181,16 @@ def test_the_curves_of_a_finished_run_are_drawn(server, browser):
     def drawn():
         plots = ask(f"{browser}/execute/sync", {"script": PIXELS, "args": []})["value"]
         curves = all(len(p["pixels"]) == 3 and min(p["pixels"]) > 50 for p in plots)
-        return plots if len(plots) == 2 and curves else None
+        return plots if len(plots) == 6 and curves else None
 
     plots = wait_for(drawn)
     assert plots, ask(f"{browser}/execute/sync", {"script": PIXELS, "args": []})
-    titles = sorted(plot["title"].split()[0] for plot in plots)
-    assert titles == ["return", "td_error"]
+    # What is looked for first, evaluation, training, loss, gradient; then the alphabet.
+    titles = [plot["title"].split()[0] for plot in plots]
+    assert titles == ["return", "length", "return", "td_error", "norm", "angle"]
     for plot in plots:
         for seed in (40, 41, 42):
-            assert f"walk/today-seed{seed}" in plot["title"]
+            assert f"walk/today · seed {seed}" in plot["title"]
 
 
 def test_control_c_ends_it_cleanly(server):

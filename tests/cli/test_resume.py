@@ -174,6 +174,39 @@ def test_a_folder_of_an_earlier_version_goes_on(command, made):
     assert [json.loads(row)["step"] for row in rows] == [44, 44, 60, 60]
 
 
+def test_a_key_of_an_earlier_version_is_read_by_its_new_name(command, made):
+    document = json.loads((made / "config.json").read_text())
+    document["config"]["tracking.wandb.runs"] = "member"
+    del document["config"]["tracking.runs"]
+    when = {"time": "then", "step": 44, "values": {"tracking.wandb.runs": "point"}}
+    (made / "config.json").write_text(json.dumps(document | {"changes": [when]}))
+    status, _, err = command("train", "resume=runs/one", "training.total_steps=60")
+    assert status == 0, err
+    found = json.loads((made / "config.json").read_text())
+    assert found["config"]["tracking.runs"] == "member"
+    assert "tracking.wandb.runs" not in found["config"]
+    assert found["changes"][0] == when
+    assert "tracking.runs" not in found["changes"][1]["values"]  # Still of the point.
+
+
+def test_such_a_key_on_the_command_line_of_a_resume_is_answered(command, made):
+    status, _, err = command("train", "resume=runs/one", "tracking.wandb.runs=none")
+    assert status == 2
+    assert "tracking.wandb.runs=none: expected tracking.runs, its name now" in err
+
+
+def test_a_folder_before_config_json_with_an_earlier_key_goes_on(command, made):
+    earlier(made)
+    file = made / ".hydra" / "config.yaml"
+    config = yaml.safe_load(file.read_text())
+    config["tracking"]["wandb"]["runs"] = config["tracking"].pop("runs")
+    file.write_text(yaml.safe_dump(config))
+    status, _, err = command("train", "resume=runs/one", "training.total_steps=60")
+    assert status == 0, err
+    recorded = json.loads((made / "config.json").read_text())["config"]
+    assert recorded["tracking.runs"] == "auto"
+
+
 def test_what_reads_the_environment_is_asked_for(command, made):
     document = json.loads((made / "config.json").read_text())
     document["config"]["tracking.wandb.group"] = "${oc.env:HOME}"

@@ -4,6 +4,10 @@ import json
 
 import pytest
 
+from rl_grads.config import ConfigError
+from rl_grads.tracking.shown import shown
+from rl_grads.training import session
+
 
 def points(home, experiment="train"):
     """The directories of the only sweep's points, by number."""
@@ -51,8 +55,32 @@ def test_every_point_has_its_own_folder(train, home):
     (sweep,) = (home / "sweeps" / "train").iterdir()
     shown = sweep.relative_to(home)
     assert out.endswith(f"{shown}: 2 of 2 points done, populations: 1\n")
-    assert out.count(" finished  learning_rate=") == 2
+    assert out.count(" finished  lr=") == 2
     assert f"{shown}/population-0: 2 points, 4 members; CPU" in err
+
+
+def test_the_mirrors_call_a_point_by_what_is_swept(train, home, monkeypatch):
+    monkeypatch.setenv("RATE", "0.125")
+    told = []
+
+    def tell(setup, *_):
+        told.extend(session._describe(setup, p, {}) for p in setup.group.points)
+        raise ConfigError("told, and nothing is trained")
+
+    monkeypatch.setattr(session, "_train", tell)
+    train(
+        "-m",
+        "optimizer.learning_rate=3e-4,'${oc.decode:${oc.env:RATE}}'",
+        "replay=buffer,per",
+        "run.id=both",
+    )
+    assert [shown(run)[1].name for run in told] == [
+        "lr=3e-4 · replay=buffer · seed 1",
+        "lr=3e-4 · replay=per · seed 1",
+        "lr=${oc.decode:${oc.env:RATE}} · replay=buffer · seed 1",
+        "lr=${oc.decode:${oc.env:RATE}} · replay=per · seed 1",
+    ]
+    assert {run.group for run in told} == {"both"}
 
 
 @pytest.mark.parametrize(

@@ -34,12 +34,13 @@ def store(tmp_path, monkeypatch):
 
 @pytest.fixture
 def make_run(tmp_path):
-    """Make a run of three members: `make_run("folder", wandb=..., trackio=...)`."""
+    """Make a run of three members: `make_run("folder", runs=..., mode=...)`."""
 
-    def make(folder="run", trackio=False, **wandb) -> Run:
+    def make(folder="run", trackio=False, runs="auto", **wandb) -> Run:
         directory: pathlib.Path = tmp_path / folder
         directory.mkdir(exist_ok=True)
-        settings = Tracking(trackio=trackio, wandb=WandB(**({"runs": "none"} | wandb)))
+        online = WandB(**({"mode": "disabled"} | wandb))
+        settings = Tracking(trackio=trackio, runs=runs, wandb=online)
         configs = tuple(
             {"seed": 40, "agent": {"discount": 0.99}, "optimizer": {"momentum": m}}
             for m in (0.1, 0.2, 0.3)

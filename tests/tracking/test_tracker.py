@@ -10,7 +10,7 @@ import pytest
 
 from rl_grads.tracking import open_trackers, tracker, wandb
 from rl_grads.tracking.background import Background
-from rl_grads.tracking.run import final_values
+from rl_grads.tracking.shown import final_values
 
 SUMMARY = {
     "evaluation/return": {
@@ -178,7 +178,8 @@ def test_which_mirrors_the_settings_ask_for(make_run):
     assert names(trackio=True) == ["Trackio"]
     assert names(runs="member", mode="disabled") == []
     assert names(runs="point", mode="offline") == ["Weights & Biases"]
-    assert names(runs="member", trackio=True) == ["Weights & Biases", "Trackio"]
+    assert names(mode="auto", trackio=True) == ["Weights & Biases", "Trackio"]
+    assert names(runs="none", mode="online", trackio=True) == []
 
 
 CUT_OFF = """
@@ -238,7 +239,7 @@ def test_the_loops_own_thread_pays_little(make_run, mirrors):
 
 class TestMode:
     def mode(self, make_run, **settings):
-        settings = {"runs": "member"} | settings
+        settings = {"mode": "auto"} | settings
         return wandb.resolve_mode(make_run(**settings).settings.wandb)
 
     def test_auto_without_credentials_is_offline(self, make_run):
@@ -265,6 +266,3 @@ class TestMode:
         monkeypatch.setenv("WANDB_MODE", "offline")
         assert self.mode(make_run) == "offline"
         assert self.mode(make_run, mode="online") == "online"
-
-    def test_no_runs_means_disabled(self, make_run):
-        assert self.mode(make_run, runs="none", mode="online") == "disabled"

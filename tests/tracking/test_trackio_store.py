@@ -8,9 +8,10 @@ import socket
 import numpy as np
 import pytest
 
+from rl_grads.analysis.statistics import spread
 from rl_grads.tracking import open_trackers
 
-NAMES = [f"walk/today-seed{seed}" for seed in (40, 41, 42)]
+NAMES = [f"walk/today · seed {seed}" for seed in (40, 41, 42)]
 
 
 def train(run, steps, offset=None, value=1.0):
@@ -40,6 +41,31 @@ def test_every_member_has_a_run_with_its_rows(make_run, store):
     assert config["optimizer.momentum"] == 0.2
 
 
+def test_a_point_has_one_run_of_its_members_together(make_run, store):
+    run = make_run(trackio=True, runs="point")
+    told = run._replace(
+        over_members=spread, group="walk/T", differs={"seed": "seed=40", "a": "a=1"}
+    )
+    offset = train(told, (10,))
+    train(told, (20,), offset)
+    (name,) = store.get_runs("rl_grads")
+    assert name == "seed=40 · a=1"
+    logs = store.get_logs("rl_grads", name)
+    assert [(r["step"], r["loss"], r["iqm/loss"]) for r in logs] == [
+        (10, 12.0, 11.0),
+        (20, 24.0, 22.0),
+    ]
+    assert [(r["low/loss"], r["high/loss"]) for r in logs] == [(1, 25), (2, 50)]
+    config = store.get_run_config("rl_grads", name)
+    assert (config["_Group"], config["members"]) == ("walk/T", 3)
+    assert config["optimizer.momentum"] == [0.1, 0.2, 0.3]
+
+
+def test_no_runs_leave_no_store(make_run, store):
+    train(make_run(trackio=True, runs="none"), (10,))
+    assert store.get_projects() == []
+
+
 def test_nonfinite_values_reach_the_store(make_run, store):
     with open_trackers(make_run(trackio=True)) as trackers:
         trackers.log(1, {"loss": np.asarray([math.nan, math.inf, -math.inf])})
@@ -59,7 +85,7 @@ def test_a_resumed_run_shows_what_the_file_says(make_run, store):
 def test_members_with_one_seed_stay_apart(make_run, store):
     run = make_run(trackio=True)._replace(seeds=(7, 7, 7))
     train(run, (10, 20))
-    names = [f"walk/today-member{k}-seed7" for k in range(3)]
+    names = [f"walk/today · member {k} · seed 7" for k in range(3)]
     assert store.get_runs("rl_grads") == names
     assert rows(store, names[2]) == [(10, 25.0), (20, 50.0)]
 

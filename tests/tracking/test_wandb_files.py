@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from wandb.proto.wandb_internal_pb2 import Record
 
+from rl_grads.analysis.statistics import spread
 from rl_grads.tracking import open_trackers
 
 BLOCK = 32768
@@ -96,7 +97,7 @@ def test_every_member_has_a_run_with_its_rows(make_run):
     train(run, (10, 20))
     found = read(run)
     assert [s.run.display_name for s in found] == [
-        f"walk/today-seed{seed}" for seed in (40, 41, 42)
+        f"walk/today · seed {seed}" for seed in (40, 41, 42)
     ]
     for member, s in enumerate(found):
         values = {10: [1.0, 10.0, 25.0], 20: [2.0, 20.0, 50.0]}
@@ -124,19 +125,31 @@ def test_the_axis_is_environment_steps(make_run):
     assert "env_steps" in axes
 
 
-def test_a_point_has_one_run_of_member_means(make_run):
+def test_a_point_has_one_run_of_its_members_together(make_run):
     run = make_run(runs="point", mode="offline", group="study")
-    train(run, (10, 20))
+    train(run._replace(over_members=spread), (10, 20))
     (s,) = read(run)
     assert s.run.display_name == "walk/today"
     assert s.run.run_group == "study"
-    assert [(r["env_steps"], r["loss"]) for r in s.rows] == [(10, 12.0), (20, 24.0)]
+    # Of 1, 10 and 25 at step 10: the middle half is a quarter of 1 and of 25, and 10.
+    assert [(r["env_steps"], r["loss"], r["iqm/loss"]) for r in s.rows] == [
+        (10, 12.0, 11.0),
+        (20, 24.0, 22.0),
+    ]
+    assert [(r["low/return"], r["high/return"]) for r in s.rows] == [(2, 26), (3, 51)]
     assert s.summary["final/return/mean"] == 2.0
     assert s.summary["final/return/iqm"] == 2.5
     config = items(s.run.config.update)
     assert "member" not in config
     assert config["agent"] == {"discount": 0.99}
     assert config["optimizer"] == {"momentum": [0.1, 0.2, 0.3]}
+
+
+def test_many_members_have_one_run_by_themselves(make_run):
+    run = make_run(mode="offline")
+    train(run._replace(company=60, differs={"replay": "replay=per"}), (10,))
+    (s,) = read(run)
+    assert s.run.display_name == "replay=per"
 
 
 def test_the_git_revision_is_attached(make_run, tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ TINY = {
     "tracking.interval": 60,
     "tracking.progress": False,
     "tracking.trackio": False,
-    "tracking.wandb.runs": "none",
+    "tracking.runs": "none",
 }
 
 

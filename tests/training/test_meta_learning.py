@@ -34,7 +34,7 @@ SETTINGS = {
     "tracking.interval": 100,
     "tracking.progress": False,
     "tracking.trackio": False,
-    "tracking.wandb.runs": "none",
+    "tracking.runs": "none",
 }
 
 

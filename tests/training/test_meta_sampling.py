@@ -35,7 +35,7 @@ SETTINGS = {
     "tracking.interval": 100,
     "tracking.progress": False,
     "tracking.trackio": False,
-    "tracking.wandb.runs": "none",
+    "tracking.runs": "none",
 }
 PRIORITISED = Replay(
     capacity=100,

@@ -53,7 +53,7 @@ ARGUMENTS = (
     "tracking.interval=1000",
     "tracking.progress=false",
     "tracking.trackio=false",
-    "tracking.wandb.runs=none",
+    "tracking.runs=none",
 )
 
 
