@@ -108,8 +108,8 @@ class TrackioMirror:
             "_Created": timestamp,
             "_Username": None,
         }
-        made = {"provenance": dict(self._run.provenance)}
-        config = dict(_flat(self._run.configs[row["member"]] | made, ""))
+        provenance = {"provenance": dict(self._run.provenance)}
+        config = dict(_flat(self._run.configs[row["member"]] | provenance, ""))
         return {**config, **labels, **hidden}
 
 

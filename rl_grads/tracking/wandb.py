@@ -162,11 +162,11 @@ _QUIET: dict[str, Any] = {
 
 def _config(run: Run, member: int | None) -> Document:
     """The config of a member, or of the population: lists where its members differ."""
-    made = {"provenance": dict(run.provenance)}
+    provenance = {"provenance": dict(run.provenance)}
     if member is None:
-        return {**_common(run.configs), **made}
+        return {**_common(run.configs), **provenance}
     labels = {"seed": run.seeds[member], "member": member}
-    return {**run.configs[member], **labels, **made}
+    return {**run.configs[member], **labels, **provenance}
 
 
 def _common(values: Sequence[Json]) -> Json:
