@@ -219,9 +219,9 @@ def _can_be_off(group: str) -> bool:
 
 def _check_nothing_below(group: str, overrides: Sequence[Override]) -> None:
     """Refuse keys of a group that the same line switches off."""
-    for one in overrides:
-        key, given = one.key_or_group, shorten_value(str(one.input_line))
-        if key.startswith(f"{group}.") or (key == group and _has_keys(one)):
+    for override in overrides:
+        key, given = override.key_or_group, shorten_value(str(override.input_line))
+        if key.startswith(f"{group}.") or (key == group and _has_keys(override)):
             words = f"expected no key below {group}, which is null"
             raise ConfigError(f"{given}: {words}")
 

@@ -115,7 +115,7 @@ def _launched(
     launch: Callable, guarded: list[object], application: object, **kw: object
 ) -> tuple:
     """Start the application, which has to be one behind the check."""
-    if not any(application is one for one in guarded):
+    if not any(application is known for known in guarded):
         raise RuntimeError("its application is not the one whose hosts are checked")
     return launch(application, **kw)
 

@@ -82,7 +82,9 @@ def _check_directory(key: str, whole: DictConfig) -> None:
     """Try to write in the directory, or in the one that will hold it."""
     path = pathlib.Path(str(OmegaConf.select(whole, key)))
     try:
-        there = (one for one in (path, *path.absolute().parents) if _is_there(one))
+        there = (
+            place for place in (path, *path.absolute().parents) if _is_there(place)
+        )
         with tempfile.TemporaryFile(dir=next(there)):
             return
     except OSError as error:
@@ -138,7 +140,7 @@ def points(overrides: Sequence[str]) -> list[list[str]]:
     """The overrides of every point of a sweep."""
     loader = GlobalHydra.instance().config_loader()  # For glob().
     parsed = OverridesParser.create(loader).parse_overrides(list(overrides))
-    own = [one for one in parsed if not one.is_hydra_override()]
+    own = [override for override in parsed if not override.is_hydra_override()]
     return BasicSweeper.split_arguments(own, None)[0]
 
 

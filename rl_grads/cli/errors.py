@@ -102,11 +102,11 @@ def explain(error: BaseException, argv: Sequence[str] = ()) -> str:
 
 def _explain(chain: Sequence[BaseException], argv: Sequence[str]) -> str:
     """What the first of some errors that is known says in words."""
-    for one in chain:
+    for error in chain:
         for kind, words in _WORDS.items():
-            if isinstance(one, kind) and (text := words(one, argv)):
+            if isinstance(error, kind) and (text := words(error, argv)):
                 return text
-    texts = (_unmerged(one, argv) or " ".join(str(one).split()) for one in chain)
+    texts = (_unmerged(error, argv) or " ".join(str(error).split()) for error in chain)
     return next(filter(None, texts), type(chain[0]).__name__)
 
 
@@ -243,7 +243,7 @@ def _suggest(key: str, known: Sequence[str]) -> str:
     if owners:
         return f"; {', '.join(owners).replace('/', '=')} would have it"
     if nearest(name, known):
-        siblings = {f"{parent}{dot}{one}": one for one in known}
+        siblings = {f"{parent}{dot}{sibling}": sibling for sibling in known}
         return nearest(key, siblings)
     same = [path for path in declared() if path.rpartition(".")[2] == name]
     return f"; did you mean {same[0]!r}?" if same else ""

@@ -41,9 +41,11 @@ def compose(
         ('td_error', 0.9, 10)
     """
     argv = [f"experiment={experiment}", *overrides]
-    for one in overrides:
-        if one.startswith("-"):
-            raise ConfigError(f"{one}: expected KEY=VALUE; config_dir is an argument")
+    for override in overrides:
+        if override.startswith("-"):
+            raise ConfigError(
+                f"{override}: expected KEY=VALUE; config_dir is an argument"
+            )
     if config_dir is not None:
         argv.append(f"--config-dir={config_dir}")
     register.load_plugins()
@@ -56,7 +58,7 @@ def compose(
 
 def _composed(argv: Sequence[str]) -> Config:
     hydras.store_schemas()
-    request = hydras.read([hydras.spell(one) for one in argv])
+    request = hydras.read([hydras.spell(argument) for argument in argv])
     with hydras.composer(request) as composed:
         whole = composed(request.flags.overrides, False)
         config = hydras.to_config(hydras.without_hydra(whole))

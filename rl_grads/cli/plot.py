@@ -70,10 +70,10 @@ def _parser() -> argparse.ArgumentParser:
         help="worst value shown, the lowest where higher is better; points beyond it, "
         "and those that diverged, stand on it (default: the worst of all intervals)",
     )
-    for one in (curves, learned, sensitivity):
-        _files(one)
-    for one in (curves, sensitivity):
-        _common(one)
+    for command in (curves, learned, sensitivity):
+        _files(command)
+    for command in (curves, sensitivity):
+        _common(command)
     return parser
 
 
@@ -107,13 +107,13 @@ def _curves(options: argparse.Namespace) -> "Figure":
 
     found = results.points(options.run)
     logged = [results.logged(point) for point in found]
-    known = list(dict.fromkeys(name for one in logged for name in one.metrics))
+    known = list(dict.fromkeys(name for rows in logged for name in rows.metrics))
     metric = results.choose_metric(options.metric, known, options.run)
     keys = _differing(found)
     series = [
-        plots.Series(_label(point, keys), one.steps, one.metrics[metric])
-        for point, one in zip(found, logged, strict=True)
-        if metric in one.metrics
+        plots.Series(_label(point, keys), rows.steps, rows.metrics[metric])
+        for point, rows in zip(found, logged, strict=True)
+        if metric in rows.metrics
     ]
     return plots.curves(series, axis_label(metric), log_y=options.log_y)
 
@@ -126,12 +126,12 @@ def _learned(options: argparse.Namespace) -> "Figure":
     if len(found) > 1:
         expected = f"expected one run, such as {found[0].directory}"
         raise ConfigError(f"{options.run}: {expected}")
-    one = results.logged(found[0])
-    names = [name for name in one.metrics if name.startswith("learned/")]
+    rows = results.logged(found[0])
+    names = [name for name in rows.metrics if name.startswith("learned/")]
     if not names:
         raise ConfigError(f"{options.run}: expected a run with meta.learn=[...]")
     series = [
-        plots.Series(name.removeprefix("learned/"), one.steps, one.metrics[name])
+        plots.Series(name.removeprefix("learned/"), rows.steps, rows.metrics[name])
         for name in names
     ]
     return plots.panels(series)
@@ -149,7 +149,7 @@ def _sensitivity(options: argparse.Namespace) -> "Figure":
     for point in found:
         line = "" if options.lines is None else _line(point, options.lines)
         pooled.setdefault((_number(point, options.x), line), []).append(point)
-    made = [
+    plotted = [
         plots.Point(
             x=x,
             line=line or metric,
@@ -161,7 +161,9 @@ def _sensitivity(options: argparse.Namespace) -> "Figure":
     x = plots.Axis(options.x.replace(".", " ").replace("_", " "))
     y = plots.Axis(axis_label(metric), options.log_y)
     higher = higher_is_better(metric) is True
-    return plots.sensitivity(made, x, y, worst=options.worst, higher_is_better=higher)
+    return plots.sensitivity(
+        plotted, x, y, worst=options.worst, higher_is_better=higher
+    )
 
 
 def _line(point: Point, key: str) -> str:

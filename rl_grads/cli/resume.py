@@ -126,7 +126,7 @@ def _seeds(
     config: Config, found: "Recorded", overrides: Sequence[Override]
 ) -> tuple[int, ...]:
     """The run's own, or those that the command line names (which do not fit then)."""
-    named = any(one.key_or_group in ("seed", "seeds") for one in overrides)
+    named = any(override.key_or_group in ("seed", "seeds") for override in overrides)
     whole = tuple(range(config.seed, config.seed + config.seeds))
     return whole if named else found.seeds
 
@@ -137,16 +137,16 @@ def _runs() -> pathlib.Path:
 
 def _check_plain(overrides: Sequence[Override]) -> None:
     """Refuse what would change where or how Hydra works: nothing of it is used."""
-    for one in overrides:
-        if one.is_hydra_override() or one.is_delete():
+    for override in overrides:
+        if override.is_hydra_override() or override.is_delete():
             expected = "expected KEY=VALUE of the config beside resume"
-            raise ConfigError(f"{one.input_line}: {expected}")
+            raise ConfigError(f"{override.input_line}: {expected}")
 
 
 def _run_id(overrides: Sequence[Override]) -> str | None:
-    for one in overrides:
-        if one.key_or_group == "run.id":
-            name = str(one.value())
+    for override in overrides:
+        if override.key_or_group == "run.id":
+            name = str(override.value())
             folder.check_id(name)
             return name
     return None
@@ -249,23 +249,23 @@ def _changed(
 
 def _keys(overrides: Sequence[Override], found: "Recorded") -> Iterator[str]:
     """The keys, or sections, that overrides name."""
-    for one in overrides:
-        key = one.key_or_group
-        if key == "experiment" and found.choices.get(key) != one.value():
+    for override in overrides:
+        key = override.key_or_group
+        if key == "experiment" and found.choices.get(key) != override.value():
             expected = f"expected {found.choices.get(key)}, as the run was made"
-            raise ConfigError(f"{one.input_line}: {expected}")
-        if not _is_known_choice(one, found) and key != "experiment":
-            yield (one.package or key) if _is_choice(one) else key
+            raise ConfigError(f"{override.input_line}: {expected}")
+        if not _is_known_choice(override, found) and key != "experiment":
+            yield (override.package or key) if _is_choice(override) else key
 
 
-def _is_choice(one: Override) -> bool:
-    return one.key_or_group in compose.GROUPS
+def _is_choice(override: Override) -> bool:
+    return override.key_or_group in compose.GROUPS
 
 
-def _is_known_choice(one: Override, found: "Recorded") -> bool:
+def _is_known_choice(override: Override, found: "Recorded") -> bool:
     """Whether it names the file that the run was made with."""
-    name = one.key_or_group + (f"@{one.package}" if one.package else "")
-    return _is_choice(one) and found.choices.get(name) == one.value()
+    name = override.key_or_group + (f"@{override.package}" if override.package else "")
+    return _is_choice(override) and found.choices.get(name) == override.value()
 
 
 def _without_known_choices(
@@ -273,9 +273,10 @@ def _without_known_choices(
 ) -> list[str]:
     skipped = ("resume", "run.id", "experiment")
     return [
-        str(one.input_line)
-        for one in overrides
-        if one.key_or_group not in skipped and not _is_known_choice(one, found)
+        str(override.input_line)
+        for override in overrides
+        if override.key_or_group not in skipped
+        and not _is_known_choice(override, found)
     ]
 
 

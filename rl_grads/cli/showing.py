@@ -46,8 +46,8 @@ def failing(job: Job, home: pathlib.Path) -> Iterator[None]:
         errors.tell(f"{COMMAND}: {failed}", full=job.tracebacks)
         if failed.result is not None and len(failed.result.steps):
             rows, last = len(failed.result.steps), failed.result.steps[-1]
-            kept = f"{rows} rows, and the parameters at step {last:,}"
-            tell(f"{COMMAND}: kept in {home}: {kept}")
+            contents = f"{rows} rows, and the parameters at step {last:,}"
+            tell(f"{COMMAND}: kept in {home}: {contents}")
         raise errors.PointFailed(1) from failed
 
 

@@ -18,5 +18,4 @@ def write(text: str) -> None:
 
 
 def _record(line: str) -> logging.LogRecord:
-    made = logging.LogRecord("rl_grads", logging.INFO, "", 0, "%s", (line,), None)
-    return made
+    return logging.LogRecord("rl_grads", logging.INFO, "", 0, "%s", (line,), None)

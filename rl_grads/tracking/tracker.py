@@ -127,13 +127,15 @@ def _mirrors(run: Run, resume: bool) -> list[tuple[str, Callable[[], Mirror]]]:
     """Name and maker of every mirror asked for."""
     from rl_grads.tracking import trackio, wandb
 
-    made: list[tuple[str, Callable[[], Mirror]]] = []
+    makers: list[tuple[str, Callable[[], Mirror]]] = []
     mode, shows = wandb.resolve_mode(run.settings.wandb), run.settings.runs != "none"
     if shows and mode != "disabled":
         start = functools.partial(wandb.WandBMirror, run, mode, resume)
-        made.append(("Weights & Biases", start))
+        makers.append(("Weights & Biases", start))
     if shows and run.settings.trackio:
-        made.append(("Trackio", functools.partial(trackio.TrackioMirror, run, resume)))
+        makers.append(
+            ("Trackio", functools.partial(trackio.TrackioMirror, run, resume))
+        )
     for name in run.settings.own:
-        made.append((name, functools.partial(register.get("tracker", name), run)))
-    return made
+        makers.append((name, functools.partial(register.get("tracker", name), run)))
+    return makers

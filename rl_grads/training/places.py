@@ -65,9 +65,9 @@ def differing(members: Sequence[Member]) -> dict[str, list[Json]]:
         >>> differing(population(Config(), seeds=[7], sweep=sweep))
         {'optimizer.learning_rate': [0.1, 0.2]}
     """
-    made = {id(m.config): to_document(program_part(m.config)) for m in members}
-    keys = dict.fromkeys(key for document in made.values() for key in document)
-    found = {k: [_plain(made[id(m.config)].get(k)) for m in members] for k in keys}
+    documents = {id(m.config): to_document(program_part(m.config)) for m in members}
+    keys = dict.fromkeys(key for document in documents.values() for key in document)
+    found = {k: [_plain(documents[id(m.config)].get(k)) for m in members] for k in keys}
     return {key: v for key, v in found.items() if any(x != v[0] for x in v)}
 
 
@@ -143,8 +143,8 @@ def lay_out(members: Sequence[Member], home: pathlib.Path | None) -> list[Group]
         own = tuple(range(len(members)))
         return [Group(group, home, (Point(home, own),)) for group in groups]
     folder = {i: home / str(n) for n, point in enumerate(points) for i in point}
-    one = len(groups) == 1
-    homes = [home if one else home / f"population-{n}" for n in range(len(groups))]
+    together = len(groups) == 1
+    homes = [home if together else home / f"population-{n}" for n in range(len(groups))]
     return [
         Group(group, place, _points([folder[i] for i in group]))
         for group, place in zip(groups, homes, strict=True)

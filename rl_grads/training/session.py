@@ -151,9 +151,9 @@ def _end(files: Files, ended: run.Ended) -> Result:
     learnt = run.without_padding(files.plan, (agent.params, agent.average))
     for point, tracker in zip(files.points, files.trackers, strict=True):
         own = np.array(point.members)
-        kept = jax.tree.map(lambda x, own=own: x[own], learnt)
+        params = jax.tree.map(lambda x, own=own: x[own], learnt)
         with writing(point.directory):
-            parameters.save(point.directory / folder.PARAMETERS, *kept)
+            parameters.save(point.directory / folder.PARAMETERS, *params)
             tracker.finish(result.select(point.members).summary())
     if files.plan.config.checkpoint.interval is None and result.failure is None:
         files.checkpoints.remove_all()

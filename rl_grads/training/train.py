@@ -102,8 +102,8 @@ def claimed(home: pathlib.Path, config: Config) -> Iterator[pathlib.Path]:
         yield home
 
 
-def _same(one: pathlib.Path, other: pathlib.Path) -> bool:
-    return one.resolve() == other.resolve()
+def _same(path: pathlib.Path, other: pathlib.Path) -> bool:
+    return path.resolve() == other.resolve()
 
 
 class Request(NamedTuple):
@@ -195,8 +195,8 @@ def _train_group(setup: Setup, halted: Callable[[], bool]) -> Result:
 
 def _changed(members: Sequence[Member], changes: Mapping[str, PyTree]) -> list[Member]:
     """The members with changed configs; what shared a config still does."""
-    made = {
+    changed = {
         key: configs.canonical(configs.replace(config, changes))
         for key, config in {id(m.config): m.config for m in members}.items()
     }
-    return [Member(made[id(m.config)], m.seed) for m in members]
+    return [Member(changed[id(m.config)], m.seed) for m in members]
