@@ -31,8 +31,9 @@ MAY_IMPORT = {
     "meta": COMMON | {"prng", "agents", "autodiff"},
     "training": COMMON | {"prng", "long"} | MIDDLE | {"meta"},
     "studies": COMMON | {"prng"} | MIDDLE | {"meta", "training"},
+    "results": COMMON | {"tracking", "analysis"},
     "inspection": COMMON | {"prng"} | MIDDLE | {"meta", "training"},
-    "cli": COMMON | MIDDLE | {"meta", "training", "inspection", "search"},
+    "cli": COMMON | MIDDLE | {"meta", "training", "inspection", "search", "results"},
 }
 # Libraries that only some places import (prefixes of module names).
 ONLY_IN = {

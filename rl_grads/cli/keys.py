@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from rl_grads.cli import plugins
 from rl_grads.cli.errors import accepts
 from rl_grads.config import SCHEMAS, ConfigError, Field, fields, get
-from rl_grads.training.metrics import METRICS
+from rl_grads.tracking.metrics import METRICS
 from rl_grads.training.schema import Config
 from rl_grads.typing import Document, Value
 

@@ -4,18 +4,20 @@ import argparse
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from rl_grads.cli import errors, results
-from rl_grads.cli.results import Point
+from rl_grads.cli import errors
 from rl_grads.config import ConfigError
-from rl_grads.training.metrics import axis_label, higher_is_better
+from rl_grads.results.points import setting
+from rl_grads.tracking.metrics import axis_label, higher_is_better
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.figure import Figure
 
-# Keys in which points may differ and still be one: their members are pooled.
-_POOLED = ("seed", "seeds")
+    from rl_grads.results import Point, Runs
+
+COMMAND = "rl-grads plot"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -28,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
         The exit status: 2 for bad input, with one message.
     """
     options = _parser().parse_args(list(argv))
-    return errors.guard("rl-grads plot", argv, lambda _: _main(options))
+    return errors.guard(COMMAND, argv, lambda _: _main(options))
 
 
 def _main(options: argparse.Namespace) -> None:
@@ -70,10 +72,10 @@ def _parser() -> argparse.ArgumentParser:
         help="worst value shown, the lowest where higher is better; points beyond it, "
         "and those that diverged, stand on it (default: the worst of all intervals)",
     )
-    for command in (curves, learned, sensitivity):
-        _files(command)
-    for command in (curves, sensitivity):
-        _common(command)
+    for one in (curves, learned, sensitivity):
+        _files(one)
+    for one in (curves, sensitivity):
+        _common(one)
     return parser
 
 
@@ -101,20 +103,30 @@ def _common(parser: argparse.ArgumentParser) -> None:
 # ----------------------------------------------------------------------------- figures
 
 
+def _load(options: argparse.Namespace) -> "Runs":
+    from rl_grads import results
+
+    return results.load(options.run, tell=_tell)
+
+
+def _tell(line: str) -> None:
+    print(f"{COMMAND}: {line}", file=sys.stderr)
+
+
 def _curves(options: argparse.Namespace) -> "Figure":
     """One run with all its members, or a line for each point of a sweep."""
     from rl_grads.analysis import plots
 
-    found = results.points(options.run)
-    logged = [results.logged(point) for point in found]
-    known = list(dict.fromkeys(name for rows in logged for name in rows.metrics))
-    metric = results.choose_metric(options.metric, known, options.run)
-    keys = _differing(found)
+    runs = _load(options)
+    metric = runs.metric(options.metric)
+    curves = runs.curves([metric])
     series = [
-        plots.Series(_label(point, keys), rows.steps, rows.metrics[metric])
-        for point, rows in zip(found, logged, strict=True)
-        if metric in rows.metrics
+        plots.Series(_label(point, runs.keys), *found[metric])
+        for point, found in zip(runs.points, curves, strict=True)
+        if metric in found
     ]
+    if not series:
+        raise ConfigError(f"--metric={metric}: expected one with a value")
     return plots.curves(series, axis_label(metric), log_y=options.log_y)
 
 
@@ -122,97 +134,95 @@ def _learned(options: argparse.Namespace) -> "Figure":
     """A panel for each learned number, on a run of its own."""
     from rl_grads.analysis import plots
 
-    found = results.points(options.run)
-    if len(found) > 1:
-        expected = f"expected one run, such as {found[0].directory}"
+    runs = _load(options)
+    if len(runs.points) > 1:
+        expected = f"expected one run, such as {runs.points[0].directory}"
         raise ConfigError(f"{options.run}: {expected}")
-    rows = results.logged(found[0])
-    names = [name for name in rows.metrics if name.startswith("learned/")]
+    names = [name for name in runs.metrics() if name.startswith("learned/")]
     if not names:
         raise ConfigError(f"{options.run}: expected a run with meta.learn=[...]")
+    (found,) = runs.curves(names)
     series = [
-        plots.Series(name.removeprefix("learned/"), rows.steps, rows.metrics[name])
-        for name in names
+        plots.Series(name.removeprefix("learned/"), *curve)
+        for name, curve in found.items()
     ]
     return plots.panels(series)
+
+
+class _Final(NamedTuple):
+    """A point that has finished, and its final values, `[members]`."""
+
+    point: "Point"
+    values: "np.ndarray"
 
 
 def _sensitivity(options: argparse.Namespace) -> "Figure":
     """The final metric of a sweep's points over one of their settings."""
     from rl_grads.analysis import plots
 
-    found = _finished(results.points(options.run), options.run)
-    known = [n for n in found[0].metrics() if all(n in p.metrics() for p in found)]
-    metric = results.choose_metric(options.metric, known, options.run)
-    _check_explained(found, options)
-    pooled: dict[tuple[float, str], list[Point]] = {}
-    for point in found:
-        line = "" if options.lines is None else _line(point, options.lines)
-        pooled.setdefault((_number(point, options.x), line), []).append(point)
-    plotted = [
+    runs = _load(options)
+    metric = runs.metric(options.metric)
+    found = _finished(runs, metric)
+    _check_explained(runs, options)
+    pooled: dict[tuple[float, str], list[_Final]] = {}
+    for one in found:
+        line = "" if options.lines is None else _line(one.point, options.lines)
+        pooled.setdefault((_number(one.point, options.x), line), []).append(one)
+    made = [
         plots.Point(
             x=x,
             line=line or metric,
-            values=[v for point in alike for v in point.final(metric)],
-            diverged=any(point.diverged for point in alike),
+            values=[v for one in alike for v in one.values],
+            diverged=any(one.point.diverged for one in alike),
         )
         for (x, line), alike in pooled.items()
     ]
     x = plots.Axis(options.x.replace(".", " ").replace("_", " "))
     y = plots.Axis(axis_label(metric), options.log_y)
     higher = higher_is_better(metric) is True
-    return plots.sensitivity(
-        plotted, x, y, worst=options.worst, higher_is_better=higher
-    )
+    return plots.sensitivity(made, x, y, worst=options.worst, higher_is_better=higher)
 
 
-def _line(point: Point, key: str) -> str:
-    return f"{key}={results.setting(point, '--lines', key)}"
+def _line(point: "Point", key: str) -> str:
+    return f"{key}={setting(point, '--lines', key)}"
 
 
-def _number(point: Point, key: str) -> float:
-    value = results.setting(point, "--x", key)
+def _number(point: "Point", key: str) -> float:
+    value = setting(point, "--x", key)
     if isinstance(value, bool) or not isinstance(value, int | float):
         expected = f"expected a key with numbers, {point.directory} has {value!r}"
         raise ConfigError(f"--x={key}: {expected}")
     return float(value)
 
 
-def _finished(found: Sequence[Point], run: pathlib.Path) -> list[Point]:
+def _finished(runs: "Runs", metric: str) -> list[_Final]:
     """The points with a summary; says which have none, or a damaged one."""
-    finished = [point for point in found if point.metrics()]
-    for point in found:
-        if not point.metrics():
+    values = runs.final_values(metric)
+    finals = [_Final(*both) for both in zip(runs.points, values, strict=True)]
+    for point in runs.points:
+        if not point.has_ended:
             exists = (point.directory / "summary.json").exists()
             reason = "has a damaged summary.json" if exists else "has not finished"
-            told = f"rl-grads plot: {point.directory} {reason}, left out"
-            print(told, file=sys.stderr)
+            _tell(f"{point.directory} {reason}, left out")
+    finished = [one for one in finals if one.point.has_ended]
     if len(finished) < 2:
         expected = "expected a sweep with two finished points (rl-grads train -m)"
-        raise ConfigError(f"{run}: {expected}")
+        raise ConfigError(f"{runs.name}: {expected}")
     return finished
 
 
-def _check_explained(found: Sequence[Point], options: argparse.Namespace) -> None:
+def _check_explained(runs: "Runs", options: argparse.Namespace) -> None:
     """Refuse points that differ in a key which the figure does not show."""
     shown = [options.x] if options.lines is None else [options.x, options.lines]
     for option, key in zip(("--x", "--lines"), shown, strict=False):
-        results.setting(found[0], option, key)
-    for key in _differing(found):
+        setting(runs.points[0], option, key)
+    for key in runs.keys:
         if key not in shown:
             raise ConfigError(
                 f"{options.run}: points differ in {key} as well; expected it in --lines"
             )
 
 
-def _differing(found: Sequence[Point]) -> list[str]:
-    """Keys in which points differ, but for their seeds, and those below such a key."""
-    keys = dict.fromkeys(key for point in found for key in point.settings)
-    values = {key: {str(p.settings.get(key)) for p in found} for key in keys}
-    apart = [key for key in keys if len(values[key]) > 1 and key not in _POOLED]
-    return [k for k in apart if not any(k.startswith(f"{other}.") for other in apart)]
-
-
-def _label(point: Point, keys: Sequence[str]) -> str:
+def _label(point: "Point", keys: Sequence[str]) -> str:
     told = [f"{key}={point.settings[key]}" for key in keys if key in point.settings]
     return ", ".join(told) or point.directory.name

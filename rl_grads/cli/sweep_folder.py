@@ -13,9 +13,9 @@ import yaml
 
 from rl_grads.cli.sweep_points import Point
 from rl_grads.tracking import folder, labels
+from rl_grads.tracking.metrics import higher_is_better
 from rl_grads.tracking.progress import estimate
 from rl_grads.tracking.sweep import Entry, Sweep
-from rl_grads.training.metrics import higher_is_better
 from rl_grads.typing import Document, Value
 
 _PLAIN = re.compile(r"[A-Za-z_][\w./=+-]*")

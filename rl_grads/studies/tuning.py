@@ -7,7 +7,7 @@ import numpy as np
 
 from rl_grads import config as configs
 from rl_grads.analysis.statistics import mean
-from rl_grads.training.metrics import higher_is_better
+from rl_grads.tracking.metrics import higher_is_better
 from rl_grads.training.population import population
 from rl_grads.training.schema import Config
 from rl_grads.training.train import train

@@ -18,9 +18,9 @@ import numpy as np
 
 from rl_grads import config as configs
 from rl_grads.config import ConfigError
-from rl_grads.tracking import folder
+from rl_grads.tracking import folder, history
 from rl_grads.tracking.files import LABELS, end_of_step
-from rl_grads.training import devices, places, recorded, run
+from rl_grads.training import devices, places, run
 from rl_grads.training.checkpoint import Checkpoints, Saved
 from rl_grads.training.engine import parts
 from rl_grads.training.population import Member
@@ -103,7 +103,7 @@ def check_links(directory: pathlib.Path) -> None:
         ConfigError: Names the link; also where there is no such folder.
     """
     if not os.path.isdir(directory):  # False where the name is too long.
-        hint = configs.nearest(str(directory), recorded.known_runs(directory))
+        hint = configs.nearest(str(directory), history.known_runs(directory))
         raise ConfigError(f"resume={directory}: expected the folder of a run{hint}")
     for place, folders, files in os.walk(directory):
         for name in (*folders, *files):
@@ -130,7 +130,7 @@ def keep_schedules(members: Sequence[Member]) -> list[Member]:
 
 
 def _kept(config: Config, source: pathlib.Path) -> Json:
-    before = recorded.length(source)
+    before = history.length(source)
     training = config.training
     if before is None or training.schedule_steps or before == training.total_steps:
         return config
@@ -147,7 +147,7 @@ def _check_same(directory: pathlib.Path, members: Sequence[Member]) -> None:
     """Refuse another config than the folder's own, key by key."""
     from rl_grads.config.document import to_document
 
-    before = recorded.history(directory)
+    before = history.read(directory)
     if before is None:
         raise ConfigError(f"resume={directory}: expected a run, with {folder.CONFIG}")
     seeds = [m.seed for m in members]
@@ -160,7 +160,7 @@ def _check_same(directory: pathlib.Path, members: Sequence[Member]) -> None:
     for key in sorted(set(now) & set(before.latest)):
         old, new = before.latest[key], now[key]
         if old != new and not key.startswith((*_FREE, *_ELSEWHERE)):
-            if recorded.asks(old):
+            if history.asks(old):
                 continue
             raise ConfigError(
                 f"{key}={new}: expected {old}, as in {directory}{_NEW_RUN}"

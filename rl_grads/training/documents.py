@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from rl_grads.config.document import to_document
-from rl_grads.tracking import folder
+from rl_grads.tracking import folder, history
 from rl_grads.tracking.files import write_json
-from rl_grads.training import provenance, recorded
+from rl_grads.training import provenance
 from rl_grads.training.continuing import Begin
 from rl_grads.training.places import Point
 from rl_grads.training.setup import Setup
@@ -69,7 +69,7 @@ def entries(setup: Setup, point: Point) -> Document:
 
 def _write_config(setup: Setup, point: Point, begin: Begin) -> None:
     now, seeds = entries(setup, point), [setup.members[k].seed for k in point.members]
-    before = recorded.history(point.directory) if setup.in_place else None
+    before = history.read(point.directory) if setup.in_place else None
     if before is None:
         folder.write_config(point.directory, now, seeds, setup.origin.choices)
         return

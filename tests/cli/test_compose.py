@@ -13,7 +13,7 @@ from rl_grads.cli import compose
 from rl_grads.envs.schema import Env
 from rl_grads.gradients.schema import Adam, Gradient, UpdateClip
 from rl_grads.td import losses
-from rl_grads.training.metrics import METRICS
+from rl_grads.tracking.metrics import METRICS
 from rl_grads.training.schema import Evaluation, RunSection, Training
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -10,7 +10,7 @@ import pytest
 import rl_grads as rg
 from rl_grads.cli import errors, keys
 from rl_grads.config import SCHEMAS, walk
-from rl_grads.training.metrics import METRICS
+from rl_grads.tracking.metrics import METRICS
 
 ROOT = Path(__file__).parents[2]
 

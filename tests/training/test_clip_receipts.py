@@ -6,7 +6,7 @@ import pytest
 import rl_grads as rg
 from rl_grads.agents.schema import Linear, NStepTD, TDLambda
 from rl_grads.gradients.schema import SGD
-from rl_grads.training.metrics import METRICS
+from rl_grads.tracking.metrics import METRICS
 
 pytestmark = pytest.mark.slow
 

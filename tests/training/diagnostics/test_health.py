@@ -15,11 +15,11 @@ from rl_grads.config import ConfigError
 from rl_grads.gradients.schema import SGD
 from rl_grads.replay.schema import Replay
 from rl_grads.td.transition import Transition
+from rl_grads.tracking.metrics import METRICS
 from rl_grads.training import engine, run
 from rl_grads.training.diagnostics import health
 from rl_grads.training.diagnostics.schema import Diagnostics
 from rl_grads.training.member import MemberState, Parts
-from rl_grads.training.metrics import METRICS
 
 pytestmark = pytest.mark.slow
 

@@ -15,9 +15,9 @@ from rl_grads.gradients.schema import SGD, Adam
 from rl_grads.replay import blocked_sums, buffer, priorities
 from rl_grads.replay.schema import Replay
 from rl_grads.td.transition import Signals
+from rl_grads.tracking.metrics import METRICS
 from rl_grads.training import engine, learning, run
 from rl_grads.training.diagnostics import measuring
-from rl_grads.training.metrics import METRICS
 
 pytestmark = pytest.mark.slow
 

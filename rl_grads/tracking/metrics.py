@@ -5,6 +5,7 @@ A user's loss adds `loss/NAME` for every entry of its `Signals.extra`.
 """
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -247,6 +248,22 @@ METRICS = (
     ),
     Metric("loss/NAME", "yours", "mean of `Signals.extra[NAME]` of a loss", False),
 )
+
+
+_HEADLINES = ("evaluation/return", "evaluation/rmsve")
+
+
+def headline(known: Sequence[str]) -> str:
+    """The metric of some that a run is judged by: the evaluation of what it learned.
+
+    Args:
+        known: At least one name; the first where none of them evaluates.
+
+    Example:
+        >>> headline(["gradient/norm", "evaluation/return"]), headline(["mine"])
+        ('evaluation/return', 'mine')
+    """
+    return next((name for name in _HEADLINES if name in known), known[0])
 
 
 def axis_label(name: str) -> str:

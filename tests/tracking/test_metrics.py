@@ -2,7 +2,7 @@
 
 import pytest
 
-from rl_grads.training.metrics import higher_is_better
+from rl_grads.tracking.metrics import higher_is_better
 
 
 @pytest.mark.parametrize(
