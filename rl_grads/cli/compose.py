@@ -21,7 +21,7 @@ from hydra.errors import (
     OverrideParseException,
 )
 from hydra.types import RunMode
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, Container, DictConfig, OmegaConf
 
 import rl_grads.training.schema as schema
 from rl_grads.cli import own_configs, text_fields, whole_numbers
@@ -135,8 +135,18 @@ def _check_keys(node: DictConfig, prefix: str) -> None:
         path, inner = f"{prefix}{key}", node._get_node(key)
         if known is not None and key not in known:
             raise ConfigError(no_such_key(_shown(path, inner), path, section))
+        if isinstance(inner, Container) and inner._is_interpolation():
+            _check_reference(inner, path)
         if isinstance(inner, DictConfig) and not inner._is_none():
             _check_keys(inner, f"{path}.")
+
+
+def _check_reference(node: Container, path: str) -> None:
+    """Refuse a reference to another kind of thing than what stands there."""
+    found, kind = node._maybe_dereference_node(), node._metadata.ref_type
+    alike = not is_config_class(kind) or OmegaConf.get_type(found) is kind
+    if not (alike and isinstance(found, Container)):
+        raise ConfigError(not_accepted(path, [f"{path}={node._value()}"]))
 
 
 def _shown(path: str, node: Value) -> str:
@@ -259,8 +269,13 @@ def _check_names(given: str, value: Value) -> None:
     if isinstance(value, list):
         wrong |= None
     names = value if isinstance(value, list) else [value]
-    if any(isinstance(name, wrong) for name in names):
+    if any(isinstance(name, wrong) or _leads_away(name) for name in names):
         raise ConfigError(f"{given}: expected the name of one of its choices")
+
+
+def _leads_away(name: Value) -> bool:
+    """Whether a name is a path out of its group; what Hydra says of it varies."""
+    return isinstance(name, str) and (".." in name.split("/") or "\\" in name)
 
 
 def _off(key: str) -> str:

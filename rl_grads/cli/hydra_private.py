@@ -7,8 +7,8 @@
 - `Completion`: Hydra's own completion, which it hands out as scripts of one command
   alone; its plugins have only a private method that answers.
 - `BasicSweeper`: to split the values of a sweep as Hydra's own sweeper does.
-- `ConfigLoaderImpl`, `get_overrides_dirname`: to lay a point's values over a composed
-  config as Hydra does, without composing every point again.
+- `ConfigLoaderImpl`: to lay a point's values over a composed config as Hydra does,
+  without composing every point again.
 - `Callbacks`: a launcher wants them; there are none.
 
 The tests of this room also pass with Hydra 1.4's candidates. Whoever raises the version
@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hydra._internal.callbacks import Callbacks
-from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path, get_args_parser
@@ -77,6 +77,5 @@ __all__ = [
     "Hydra",
     "create_config_search_path",
     "get_args_parser",
-    "get_overrides_dirname",
     "register_resolver",
 ]

@@ -21,7 +21,6 @@ from rl_grads.cli.errors import KNOWN, explain
 from rl_grads.cli.hydra_private import (
     BasicSweeper,
     ConfigLoaderImpl,
-    get_overrides_dirname,
 )
 from rl_grads.config import ConfigError, Field, canonical, replace, walk
 from rl_grads.training.schema import Config
@@ -182,16 +181,18 @@ class _Base:
         self, overrides: Sequence[str], parsed: Sequence[Override]
     ) -> dict[str, Any]:
         """Hydra's section of the point."""
-        name = get_overrides_dirname(
-            overrides=[o for o in parsed if not o.is_hydra_override()],
-            kv_sep=self._names.kv_sep,
-            item_sep=self._names.item_sep,
-            exclude_keys=self._names.exclude_keys,
-        )
+        name = _dirname(parsed, self._names)
         job = {**self._hydra["job"], "override_dirname": name}
         task = {**self._hydra["overrides"], "task": list(overrides)}
         own = {"job": job, "overrides": task, "mode": RunMode.MULTIRUN.name}
         return {**self._hydra, **own}
+
+
+def _dirname(overrides: Sequence[Override], names: DictConfig) -> str:
+    """What `hydra.job.override_dirname` is to be; private in every version of Hydra."""
+    own = (o for o in overrides if not o.is_hydra_override())
+    kept = (str(o.input_line) for o in own if o.key_or_group not in names.exclude_keys)
+    return names.item_sep.join(sorted(kept)).replace("=", names.kv_sep)
 
 
 class _First(NamedTuple):

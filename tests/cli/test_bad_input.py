@@ -58,6 +58,9 @@ CASES = [
     ("agent.target=5", "agent.target=5", "agent.target.period"),
     ("replay=none replay={a:1}", "replay={a:1}", "no key below replay, which is null"),
     ("env=${seed}", "env=${seed}", "the name of one of its choices"),
+    ("run=${seed}", "run=${seed}", "a key below it, such as run.id"),
+    ("training=${meta}", "training=${meta}", "a key below it, such as training."),
+    ("env.kwargs=${seed}", "env.kwargs=${seed}", "a plain value"),
     ("run=${seed} run.id=x", "run=${seed} run.id=x", "below a null or a reference"),
     # Values of another kind.
     ("replay=[1]", "replay=[1]", "the name of one of its choices"),
@@ -71,6 +74,8 @@ CASES = [
     ("-m agent=1,2", "agent=1,2", "the name of one of its choices"),
     ("env=gymnax/", "env.id='gymnax/'", "gymnax/ID"),
     ("agent=a/b", "agent=a/b", "one of double_q_learning"),
+    ("agent=../x", "agent=../x", "the name of one of its choices"),
+    ("agent=a\\b", "agent=a\\b", "the name of one of its choices"),
     ("training=[1]", "training=[1]", "training.total_steps"),
     ("meta.optimizer=[1]", "meta.optimizer=[1]", "meta.optimizer.learning_rate"),
     ("network.hidden={a:1}", "network.hidden={a:1}", "a list, each an integer"),
