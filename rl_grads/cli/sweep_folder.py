@@ -5,6 +5,7 @@ import math
 import os
 import pathlib
 import re
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -138,4 +139,5 @@ def _counts(home: pathlib.Path, sweep: Sweep, found: Summaries) -> str:
     done = sum(bool(summary) for summary in found.values())
     more = f", the best {_MOST} above" if total > _MOST else ""
     populations = len(sweep.populations())
-    return f"{shown}: {done} of {total} points done{more}, populations: {populations}"
+    told = f"{shown}: {done} of {total} points done{more}, populations: {populations}"
+    return f"{told}\nrl-grads report {shlex.quote(shown)}  # all of it as one page"

@@ -3,7 +3,9 @@
 import contextlib
 import functools
 import logging
+import os
 import pathlib
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -272,6 +274,8 @@ def _show(
     rich.console.Console().print(table)
     log.write(as_text(table))
     tell(timing(result))
+    shown = shlex.quote(os.path.relpath(home))
+    tell(f"rl-grads report {shown}  # all of it as one page")
     asked.end()
 
 

@@ -4,9 +4,8 @@ import html
 import json
 from collections.abc import Iterator, Mapping, Sequence
 
-from rl_grads.tracking.metrics import axis_label, higher_is_better
-
 from rl_grads.results.report import Figure, Report, best
+from rl_grads.tracking.metrics import axis_label, higher_is_better
 
 _STYLE = """
 :root { color-scheme: light; }

@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from rl_grads.results.runs import Curve, Runs
-from rl_grads.tracking.metrics import axis_label, higher_is_better
 
 from rl_grads.analysis.statistics import interval, iqm
+from rl_grads.results.runs import Curve, Runs
+from rl_grads.tracking import labels
+from rl_grads.tracking.metrics import axis_label, higher_is_better
 
 _ENVIRONMENT = "env.id"
 _TIMES = 80  # Points of a line, at most.
@@ -171,17 +172,9 @@ def _methods(runs: Runs) -> list[Method]:
 
 
 def _label(settings: Sequence[tuple[str, Any]]) -> str:
-    """`learning_rate=0.1, discount=0.9`; whole keys where two have the same end."""
-    ends = [key.rpartition(".")[2] for key, _ in settings]
-    told = [
-        f"{end if ends.count(end) == 1 else key}={_short(value)}"
-        for end, (key, value) in zip(ends, settings, strict=True)
-    ]
-    return ", ".join(told) or "all"
-
-
-def _short(value: Any) -> str:  # noqa: ANN401 - any setting
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    """Such as `lr=0.1, discount=0.9`."""
+    values = dict(settings)
+    return ", ".join(labels.differences(values, [*values]).values()) or "all"
 
 
 def _cell(values: np.ndarray) -> Cell:

@@ -54,7 +54,8 @@ def test_every_point_has_its_own_folder(train, home):
     assert seeds == [[0, 1], [0, 1]]
     (sweep,) = (home / "sweeps" / "train").iterdir()
     shown = sweep.relative_to(home)
-    assert out.endswith(f"{shown}: 2 of 2 points done, populations: 1\n")
+    assert f"\n{shown}: 2 of 2 points done, populations: 1\n" in out
+    assert out.endswith(f"rl-grads report {shown}  # all of it as one page\n")
     assert out.count(" finished  lr=") == 2
     assert f"{shown}/population-0: 2 points, 4 members; CPU" in err
 
