@@ -49,7 +49,7 @@ def test_a_page_has_every_method_with_its_interval_and_members(command, swept):
     norms = found["gradients-0"]["data"][0]
     rows = [json.loads(r) for r in (swept / "0/metrics.jsonl").read_text().splitlines()]
     assert norms["x"] == sorted({row["step"] for row in rows})
-    assert "rl-grads train -m" in page
+    assert "rl-grads train seeds=2" in page
     script = page.index("plotly.js")
     assert len(page[:script]) < 60_000
 
