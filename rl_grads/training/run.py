@@ -141,12 +141,12 @@ def train_from(
         done = bool(rows) and _all_done(plan.config, rows[-1].metrics)
         if done or halted or failed or stop.iteration <= snapshot.logged:
             continue
-        kept = _kept(plan, snapshot)
+        before = _copy_outcome(plan, snapshot)
         try:
             with faults.told(), _out_of_memory(plan):
                 snapshot, row = advance(plan, snapshot, stop, hooks.halted, pace)
         except faults.EnvironmentFailed as error:
-            snapshot, failed = kept, error
+            snapshot, failed = before, error
             continue
         if row is not None:
             rows.append(row)
@@ -179,14 +179,14 @@ def _out_of_memory(plan: Plan) -> Iterator[None]:
         ) from error
 
 
-def _kept(plan: Plan, snapshot: Snapshot) -> Snapshot:
+def _copy_outcome(plan: Plan, snapshot: Snapshot) -> Snapshot:
     """A snapshot that outlives its arrays, where an environment may fail."""
     if not plan.on_host:
         return snapshot
     members = snapshot.members
-    kept = (members.agent.params, members.agent.average)
+    learnt = (members.agent.params, members.agent.average)
     params, average, *stops = jax.tree.map(
-        jnp.copy, (*kept, members.diverged_at, members.unusable)
+        jnp.copy, (*learnt, members.diverged_at, members.unusable)
     )
     agent = members.agent._replace(params=params, average=average)
     names = ("diverged_at", "unusable")
