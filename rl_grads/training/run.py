@@ -46,6 +46,15 @@ class Snapshot(NamedTuple):
 Callback = Callable[[int, Mapping[str, np.ndarray]], None]  # Of a row.
 
 
+def _ignore(*_: object) -> None:
+    """Do nothing with a row or a snapshot."""
+
+
+def _never() -> bool:
+    """Nobody asks to stop."""
+    return False
+
+
 class Hooks(NamedTuple):
     """What the host does between stretches.
 
@@ -57,9 +66,9 @@ class Hooks(NamedTuple):
         callback: The user's own, called as `row` is when the row is safe; or None.
     """
 
-    row: Callback = lambda step, metrics: None
-    save: Callable[[Snapshot, bool], None] = lambda snapshot, asked: None
-    halted: Callable[[], bool] = lambda: False
+    row: Callback = _ignore
+    save: Callable[[Snapshot, bool], None] = _ignore
+    halted: Callable[[], bool] = _never
     callback: Callback | None = None
 
 
@@ -321,7 +330,7 @@ def advance(
     plan: Plan,
     snapshot: Snapshot,
     stop: Stop,
-    halted: Callable[[], bool] = lambda: False,
+    halted: Callable[[], bool] = _never,
     pace: Pace | None = None,
 ) -> tuple[Snapshot, Row | None]:
     """Run to a stop; the old snapshot's arrays are given up.
