@@ -30,7 +30,7 @@ def table(states: Sequence[int], updates: dict[str, list[np.ndarray]]) -> str:
     """Medians in Markdown."""
     rows = [["scheme", *(f"{n} states" for n in states)], ["---"] * (len(states) + 1)]
     rows += [
-        [name, *(f"{np.median(one):.0f}" for one in each)]
+        [name, *(f"{np.median(counts):.0f}" for counts in each)]
         for name, each in updates.items()
     ]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)

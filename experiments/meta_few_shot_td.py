@@ -26,7 +26,7 @@ def main() -> None:
             learner(), Budget(arguments.updates), arguments.seed
         )
         errors = {
-            f"{k}, step {one.step_size:g}": one.errors for k, one in found.items()
+            f"{k}, step {run.step_size:g}": run.errors for k, run in found.items()
         }
         print(f"{name}\n\n{few_shot.table(errors, (0, 1, meta_few_shot_td.UPDATES))}\n")
         gain = found["joint"].errors[:, -1] - found["learned"].errors[:, -1]

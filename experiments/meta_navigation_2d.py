@@ -95,9 +95,9 @@ def table(trials: dict[str, Trial], goals: np.ndarray) -> str:
         "shortest way": navigation_2d.shortest_way(goals),
     }
     rows = {k: np.repeat(np.asarray(v)[:, None], 3, 1) for k, v in known.items()}
-    for name, one in trials.items():
-        rows[name] = np.asarray(one.returns)
-        rows[f"{name}, without noise"] = np.asarray(one.calm)
+    for name, trial in trials.items():
+        rows[name] = np.asarray(trial.returns)
+        rows[f"{name}, without noise"] = np.asarray(trial.calm)
     return few_shot.table(rows, (0, 1, 2))
 
 

@@ -99,17 +99,19 @@ def table(found: Study) -> str:
     head = ("start", "arm", "area", "of best fixed", "step size", "discount", "clip")
     rows = [head, ("---",) * len(head), ("tuned", BEST, *_cells(found.best, found))]
     for start, arms in found.arms.items():
-        rows += [(start, label, *_cells(one, found)) for label, one in arms.items()]
+        rows += [
+            (start, label, *_cells(outcome, found)) for label, outcome in arms.items()
+        ]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
-def _cells(one: Outcome, found: Study) -> tuple[str, ...]:
-    areas, whole = one.areas, found.best.areas
+def _cells(outcome: Outcome, found: Study) -> tuple[str, ...]:
+    areas, whole = outcome.areas, found.best.areas
     ratio = float(mean(areas) / mean(whole))
     ends = ratio_of_means(areas, whole)
-    part = "1" if one is found.best else _spread(ratio, ends.low, ends.high, ".2f")
+    part = "1" if outcome is found.best else _spread(ratio, ends.low, ends.high, ".2f")
     area = _spread(float(mean(areas)), *interval(areas, mean)[:2], ".0f")
-    return area, part, *(_number(one, path) for path in LEARNED)
+    return area, part, *(_number(outcome, path) for path in LEARNED)
 
 
 def _spread(value: float, low: float | None, high: float | None, form: str) -> str:
@@ -118,11 +120,11 @@ def _spread(value: float, low: float | None, high: float | None, form: str) -> s
     return f"{value:{form}} ({low:{form}} to {high:{form}})"
 
 
-def _number(one: Outcome, path: str) -> str:
+def _number(outcome: Outcome, path: str) -> str:
     """The median of a learned number at the end, with the quartiles; or what it is."""
-    if f"learned/{path}" not in one.metrics:
-        return f"{configs.get(one.config, path):.3g}"
-    last = one.curve(f"learned/{path}")[1][:, -1]
+    if f"learned/{path}" not in outcome.metrics:
+        return f"{configs.get(outcome.config, path):.3g}"
+    last = outcome.curve(f"learned/{path}")[1][:, -1]
     low, middle, high = np.quantile(last, [0.25, 0.5, 0.75])
     return f"{middle:.3g} ({low:.3g} to {high:.3g})"
 
@@ -134,21 +136,23 @@ def draw(found: Study, picture: pathlib.Path) -> None:
     columns = []
     for start, arms in found.arms.items():
         every = {BEST: found.best, **arms}
-        curves = [plots.mean_line(name, *one.curve()) for name, one in every.items()]
-        sizes = [_rates(name, one) for name, one in every.items()]
+        curves = [
+            plots.mean_line(name, *outcome.curve()) for name, outcome in every.items()
+        ]
+        sizes = [_rates(name, outcome) for name, outcome in every.items()]
         top = plots.Panel(curves, plots.Axis(""), returns, start)
         columns.append((top, plots.Panel(sizes, steps, rates)))
     figure = plots.grid(list(zip(*columns, strict=True)))
     figure.savefig(picture, dpi=90, metadata={"Software": None})
 
 
-def _rates(name: str, one: Outcome) -> plots.Line:
+def _rates(name: str, outcome: Outcome) -> plots.Line:
     """Medians and quartiles of the step size from the first row on."""
     metric = f"learned/{RATE}"
-    if metric not in one.metrics:
-        rate = configs.get(one.config, RATE)
-        return plots.Line(name, one.steps[[0, -1]], [rate, rate], style="--")
-    steps, values = one.curve(metric)
+    if metric not in outcome.metrics:
+        rate = configs.get(outcome.config, RATE)
+        return plots.Line(name, outcome.steps[[0, -1]], [rate, rate], style="--")
+    steps, values = outcome.curve(metric)
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0)
     return plots.Line(name, steps, middle, low, high)
 

@@ -91,10 +91,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     arguments = parser.parse_args()
     for name, plan in PLANS.items():
-        kept, moved = fixed(plan, arguments.seeds), learned(plan, arguments.seeds)
-        print(f"{name}\n\n{table(kept + moved)}\n", flush=True)
+        constant, moved = fixed(plan, arguments.seeds), learned(plan, arguments.seeds)
+        print(f"{name}\n\n{table(constant + moved)}\n", flush=True)
         spread = (plan.meta[0], plan.meta[-1])
-        best = min(kept, key=lambda p: np.nan_to_num(np.mean(p.values), nan=np.inf))
+        best = min(constant, key=lambda p: np.nan_to_num(np.mean(p.values), nan=np.inf))
         ends = [best._replace(x=x, line=f"fixed, {best.x:g}") for x in spread]
         figure = plots.sensitivity(
             ends + moved,

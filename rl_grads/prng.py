@@ -17,8 +17,8 @@ def key(seed: int | jax.Array) -> jax.Array:
 
     Example:
         >>> with jax.default_prng_impl("rbg"):
-        ...     made = key(0)
-        >>> str(jax.random.key_impl(made))
+        ...     drawn = key(0)
+        >>> str(jax.random.key_impl(drawn))
         'threefry2x32'
     """
     return jax.random.key(seed, impl=IMPLEMENTATION)

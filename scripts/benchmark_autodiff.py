@@ -73,8 +73,8 @@ def hessian_sides() -> list[Side]:
     x, v = (0.1 * jax.random.normal(key, SHAPE) for key in keys)
 
     def product(order: str) -> Side:
-        made = jax.jit(lambda x, v: autodiff.hvp(scalar, x, v, order))
-        return Side(order, lambda: made(x, v))
+        compiled = jax.jit(lambda x, v: autodiff.hvp(scalar, x, v, order))
+        return Side(order, lambda: compiled(x, v))
 
     dense = jax.jit(lambda x, v: jnp.tensordot(autodiff.hessian(scalar)(x), v, 2))
     orders = [product(order) for order in ("fwd_rev", "rev_fwd", "rev_rev")]
@@ -98,12 +98,15 @@ def product_sides(kind: str) -> list[Side]:
     size = SHAPE[1] if forward else SHAPE[0]
     many = jax.random.normal(jax.random.key(1), (PRODUCTS, size))
     together = jax.jit(lambda x, many: batched(fun, x, many))
-    single = lambda x, v: batched(fun, x, v[None])[0]  # noqa: E731
-    one, vectors = jax.jit(single), list(many)
+
+    def single(x: jax.Array, v: jax.Array) -> jax.Array:
+        return batched(fun, x, v[None])[0]
+
+    alone, vectors = jax.jit(single), list(many)
     inside = jax.jit(lambda x, many: jax.lax.map(lambda v: single(x, v), many))
     return [
         Side(f"{kind}: batched", lambda: together(x, many)),
-        Side(f"{kind}: loop", lambda: [one(x, v) for v in vectors]),
+        Side(f"{kind}: loop", lambda: [alone(x, v) for v in vectors]),
         Side(f"{kind}: loop in one program", lambda: inside(x, many)),
     ]
 
@@ -122,8 +125,8 @@ def update_sides() -> list[Side]:
         for limit in limits
         for site in sites
     }
-    made = {"no clip": GraphClip(), **clips}
-    return [_update_side(name, clip) for name, clip in made.items()]
+    every = {"no clip": GraphClip(), **clips}
+    return [_update_side(name, clip) for name, clip in every.items()]
 
 
 def _update_side(name: str, clip: Any) -> Side:

@@ -72,7 +72,7 @@ def dqn_config(preset: str) -> Any:
 
     overrides = [f"replay={preset}", "replay.capacity=100_000"]
     with compose.composer(compose.read(overrides)) as composed:
-        made = compose.to_config(compose.without_hydra(composed(overrides, False)))
+        config = compose.to_config(compose.without_hydra(composed(overrides, False)))
     changes = {
         "agent.loss": "q_learning",
         "agent.target.period": 500,
@@ -84,7 +84,7 @@ def dqn_config(preset: str) -> Any:
         "training.total_steps": 1_000_000,
         "training.warmup_steps": 110_000,
     }
-    return configs.canonical(configs.replace(made, changes))
+    return configs.canonical(configs.replace(config, changes))
 
 
 def update_side(preset: str, updates: int) -> Side:
@@ -94,8 +94,8 @@ def update_side(preset: str, updates: int) -> Side:
 
     config = dqn_config(preset)
     given = engine.Given(None, None)
-    the = run.plan_for(given, population(config))
-    start = run.start(the)
+    plan = run.plan_for(given, population(config))
+    start = run.start(plan)
     member = [jax.tree.map(lambda x: x[0], start.members)]
     steps = start.iteration * config.training.num_steps
 

@@ -123,8 +123,8 @@ def clipped_loss(loss: Callable[[Network], Loss], network: Network) -> Loss:
     def clipped(
         params: Params, bootstrap_params: Params, transition: Transition, config: Config
     ) -> tuple[jax.Array, Signals]:
-        made = loss(clipped_network(network, config.gradient.clip))
-        return made(params, bootstrap_params, transition, config)
+        with_clip = loss(clipped_network(network, config.gradient.clip))
+        return with_clip(params, bootstrap_params, transition, config)
 
     return clipped
 

@@ -103,9 +103,9 @@ def rewards_to_go(trajectories: Trajectories, discount: float | jax.Array) -> ja
     """The discounted sum of rewards from each step on, `[N, T]`.
 
     Example:
-        >>> one = jnp.ones((1, 3))
-        >>> made = Trajectories(one, one, 4 * one, one, one)
-        >>> rewards_to_go(made, 0.5).tolist()
+        >>> ones = jnp.ones((1, 3))
+        >>> steps = Trajectories(ones, ones, 4 * ones, ones, ones)
+        >>> rewards_to_go(steps, 0.5).tolist()
         [[7.0, 6.0, 4.0]]
     """
     r_t = trajectories.r_t

@@ -143,13 +143,13 @@ def learner(
     if td_gradient.rule is not None and estimator is not None:
         raise ValueError("estimator: expected None beside an update direction")
 
-    def made(config: Config) -> Estimator:
+    def make_estimator(config: Config) -> Estimator:
         if td_gradient.rule is None:
             return estimator or default(config)
         return gradient_td(td_gradient.rule, config, td_gradient.regularised)
 
     def init(key: jax.Array, obs: jax.Array, config: Config) -> AgentState:
-        state = init_state(key, obs, config, network, made(config))
+        state = init_state(key, obs, config, network, make_estimator(config))
         if not td_gradient.emphatic:
             return state
         return state._replace(trace=jnp.zeros(config.training.num_envs))
@@ -159,7 +159,9 @@ def learner(
     ) -> tuple[AgentState, Update]:
         if td_gradient.emphatic:
             state, weights = _emphasise(state, batch, weights)
-        return gradient_step(loss, made(config))(state, batch, weights, config)
+        return gradient_step(loss, make_estimator(config))(
+            state, batch, weights, config
+        )
 
     return Learner(init, update)
 
@@ -223,8 +225,8 @@ def gradient_td(
         config, rho = about.config, about.batch.rho
 
         def signals(params: Params, bootstrap_params: Params) -> PyTree:
-            one = jax.vmap(about.loss, in_axes=(None, None, 0, None))
-            return one(params, bootstrap_params, about.batch, config)[1]
+            of_batch = jax.vmap(about.loss, in_axes=(None, None, 0, None))
+            return of_batch(params, bootstrap_params, about.batch, config)[1]
 
         at = (about.params, about.bootstrap_params)
         errors = _linearised(signals, *at, state.weights)
@@ -290,9 +292,13 @@ def _direction(
 
 
 def _optimizer(config: Config) -> optax.GradientTransformation:
-    made = register.get("optimizer", schema_name(config.optimizer))(config.optimizer)
+    optimizer = register.get("optimizer", schema_name(config.optimizer))(
+        config.optimizer
+    )
     # Steps are linear in the step size, whatever the optimizer.
-    return optax.chain(made, optax.scale(config.agent.secondary.learning_rate_ratio))
+    return optax.chain(
+        optimizer, optax.scale(config.agent.secondary.learning_rate_ratio)
+    )
 
 
 def _descend(state: Secondary, slope: PyTree, config: Config) -> Secondary:

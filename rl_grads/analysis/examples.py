@@ -41,23 +41,23 @@ def figure(given: Gradients, top: Sequence[int], title: str | None = None) -> "F
         ValueError: There is no example to show.
 
     Example:
-        >>> one = np.array([1.0, 2.0])
-        >>> made = figure(Gradients(one, one, {"all": one * 0 + 1}, np.eye(2)), [1])
-        >>> [axes.get_xlabel() for axes in made.axes[:2]]
+        >>> ones = np.ones(2)
+        >>> page = figure(Gradients(ones, ones, {"all": ones}, np.eye(2)), [1])
+        >>> [axes.get_xlabel() for axes in page.axes[:2]]
         ['gradient norm, by layer', '|TD error|']
     """
     from matplotlib.figure import Figure
 
     if not len(top):
         raise ValueError("top: expected at least one place")
-    made = Figure(figsize=_SIZE, layout="constrained")
-    first, second, third = made.subplots(1, 3)
+    page = Figure(figsize=_SIZE, layout="constrained")
+    first, second, third = page.subplots(1, 3)
     _layers(first, given, top)
     _norms(second, given, top)
     _cosines(third, given)
     if title:
-        made.suptitle(title, fontsize="medium")
-    return made
+        page.suptitle(title, fontsize="medium")
+    return page
 
 
 def _layers(axes: "Axes", given: Gradients, top: Sequence[int]) -> None:

@@ -158,7 +158,7 @@ def grid(rows: Sequence[Sequence[Panel]]) -> "Figure":
     looks = {label: _look(number) for number, label in enumerate(labels)}
     for axes, panel in zip(every, panels, strict=True):
         _fill(axes, panel, looks)
-    handles = {one.get_label(): one for axes in figure.axes for one in axes.lines}
+    handles = {line.get_label(): line for axes in figure.axes for line in axes.lines}
     figure.legend(
         handles=list(handles.values()),
         loc="outside right upper",
@@ -277,8 +277,8 @@ def _members_title(run: Series) -> str:
 
 def _draw_members(axes: "Axes", run: Series) -> None:
     """Every member of a run, and their interquartile mean."""
-    one = "o" if run.steps.size == 1 else None
-    both: dict[str, Any] = {"linestyle": "-", "marker": one}
+    marker = "o" if run.steps.size == 1 else None
+    both: dict[str, Any] = {"linestyle": "-", "marker": marker}
     axes.plot(run.steps, run.values.T, color="#9ab", linewidth=0.8, **both)
     axes.plot(run.steps, iqm(run.values.T), color="#146", linewidth=2.2, **both)
 
@@ -396,8 +396,8 @@ class _Limit(NamedTuple):
 def _worst(points: Sequence[Point], sign: int) -> float:
     """The worst end of the intervals of what did not diverge; 1 if all did."""
     anything = _Limit(sign * np.inf, sign)
-    kept = [p.values for p in points if not _is_lost(p, anything)]
-    ends = [_end(values, sign) for values in kept]
+    groups = [p.values for p in points if not _is_lost(p, anything)]
+    ends = [_end(values, sign) for values in groups]
     return max(ends, key=lambda end: sign * end, default=1.0)
 
 
@@ -503,7 +503,7 @@ def _label(axes: "Axes", x: Axis, y: Axis, title: str | None) -> None:
 def _legend(axes: "Axes") -> None:
     """A legend beside the axes where its labels are short, else within."""
     style: dict[str, Any] = {"frameon": False, "fontsize": "small"}
-    if max(len(str(one.get_label())) for one in axes.lines) <= _SHORT:
+    if max(len(str(line.get_label())) for line in axes.lines) <= _SHORT:
         style |= {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
     axes.legend(**style)
 

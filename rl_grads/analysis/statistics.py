@@ -220,9 +220,9 @@ def mean_improvement(values: PyTree, baseline: PyTree) -> np.ndarray:
         >>> float(mean_improvement([1.0, 2.0], [1.0, 0.0]))
         0.875
     """
-    one = np.asarray(values, np.float64)[..., :, None]
+    runs = np.asarray(values, np.float64)[..., :, None]
     other = np.asarray(baseline, np.float64)[..., None, :]
-    return np.mean((one > other) + 0.5 * (one == other), axis=(-2, -1))
+    return np.mean((runs > other) + 0.5 * (runs == other), axis=(-2, -1))
 
 
 def ratio_of_means(values: PyTree, baseline: PyTree, seed: int = 0) -> Interval:
@@ -253,16 +253,16 @@ def _of_two(
     seed: int,
 ) -> Interval:
     """The interval of a statistic of two groups of runs, each resampled by itself."""
-    one, other = (np.asarray(x, np.float64) for x in (values, baseline))
-    if one.ndim != 1 or other.ndim != 1:
-        raise ValueError(f"shapes {one.shape}, {other.shape}: expected [n] and [m]")
-    if min(one.size, other.size) < 3:
-        return Interval(None, None, METHOD, one.size, 0.95)
+    runs, other = (np.asarray(x, np.float64) for x in (values, baseline))
+    if runs.ndim != 1 or other.ndim != 1:
+        raise ValueError(f"shapes {runs.shape}, {other.shape}: expected [n] and [m]")
+    if min(runs.size, other.size) < 3:
+        return Interval(None, None, METHOD, runs.size, 0.95)
     random = np.random.default_rng(seed)
-    drawn = [random.choice(x, (2000, x.size)) for x in (one, other)]
+    drawn = [random.choice(x, (2000, x.size)) for x in (runs, other)]
     ends = np.quantile(statistic(*drawn), [0.025, 0.975])
     low, high = ends.tolist() if np.isfinite(ends).all() else (None, None)
-    return Interval(low, high, METHOD, one.size, 0.95)
+    return Interval(low, high, METHOD, runs.size, 0.95)
 
 
 def summarise(values: Sequence[float] | np.ndarray) -> dict[str, PyTree]:

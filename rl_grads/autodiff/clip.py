@@ -107,12 +107,12 @@ def _nan_if_negative(threshold: jax.Array) -> jax.Array:
 def _cut(tree: PyTree, max_abs: jax.Array) -> PyTree:
     """Cut every element to `[-max_abs, max_abs]`."""
 
-    def one(leaf: jax.Array) -> jax.Array:
+    def cut(leaf: jax.Array) -> jax.Array:
         limit = max_abs.astype(leaf.dtype)
         # At a tie the derivative is that of the inside, as in `_scale_down`.
         return jnp.where(jnp.abs(leaf) <= limit, leaf, jnp.sign(leaf) * limit)
 
-    return jax.tree.map(one, tree)
+    return jax.tree.map(cut, tree)
 
 
 def _scale_down(tree: PyTree, max_norm: jax.Array) -> PyTree:

@@ -45,15 +45,15 @@ def nth_derivative(fun: Function, n: int) -> Function:
     """
     if isinstance(n, bool) or not isinstance(n, numbers.Integral) or n < 0:
         raise ValueError(f"n={n!r}: expected an integer >= 0")
-    made = arguments.floating_output(fun)
+    derived = arguments.floating_output(fun)
     for _ in range(n):
-        made = _slope(made)
+        derived = _slope(derived)
 
     def derivative(x: PyTree, *args: PyTree) -> PyTree:
         arguments.floating("x", x)
         arguments.scalar("x", x)
         with forward_mode("nth_derivative", "nest jax.grad instead"):
-            return made(jnp.asarray(x), *args)
+            return derived(jnp.asarray(x), *args)
 
     return derivative
 
@@ -131,12 +131,12 @@ def hessian(fun: Function, order: str = "fwd_rev") -> Function:
         [[6.0, 2.0], [2.0, 0.0]]
     """
     arguments.one_of("order", order, _HESSIANS)
-    made = _HESSIANS[order](arguments.floating_output(fun))
+    second_derivative = _HESSIANS[order](arguments.floating_output(fun))
 
     def of(x: PyTree, *args: PyTree) -> PyTree:
         arguments.floating("x", x)
         with forward_mode(f"order={order!r}", "use order='fwd_rev'"):
-            return made(x, *args)
+            return second_derivative(x, *args)
 
     return of
 

@@ -46,7 +46,7 @@ def reaching(fun: Function, *args: PyTree) -> PyTree:
     tree = jax.tree.structure(args)
     sets = [1 << k for k in range(tree.num_leaves)]  # One bit for each leaf.
     found = _union(_outputs(traced.jaxpr, sets))
-    return jax.tree.unflatten(tree, [bool(found & one) for one in sets])
+    return jax.tree.unflatten(tree, [bool(found & bit) for bit in sets])
 
 
 def _union(sets: Sequence[int]) -> int:

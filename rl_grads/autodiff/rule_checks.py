@@ -101,8 +101,8 @@ def _difference(
 
 def _differences(tested: Subject, tangent: np.ndarray) -> _Slope:
     """`J t` by central differences."""
-    made = tested.vectors
-    return _difference(made.call, made.x, tangent, made.dtype)
+    seen = tested.vectors
+    return _difference(seen.call, seen.x, tangent, seen.dtype)
 
 
 def _numbers(x: PyTree) -> np.ndarray:
@@ -122,14 +122,14 @@ class _Direction(NamedTuple):
 
 def _directions(tested: Subject) -> list[_Direction]:
     """One per leaf: 1 for a scalar, else random."""
-    made, start = [], 0
+    directions, start = [], 0
     for leaf in tested.inputs:
         stop = start + size(leaf)
         tangent = np.zeros(tested.vectors.x.size)
         tangent[start:stop] = _draw(tested, stop - start) if leaf.shape else 1.0
-        made.append(_Direction(tangent, leaf))
+        directions.append(_Direction(tangent, leaf))
         start = stop
-    return [direction for direction in made if size(direction.leaf)]
+    return [direction for direction in directions if size(direction.leaf)]
 
 
 # -------------------------------------------------------------------------- comparisons
@@ -168,8 +168,8 @@ def _compare(tolerance: float, pair: _Pair) -> float:
     excess = apart - tolerance * scale - pair.slack
     if np.any(excess > 0):
         at = int(np.argmax(excess))
-        one, other = pair.names
-        said = f"{one} {found[at]:.6g}, {other} {expected[at]:.6g}"
+        name, other = pair.names
+        said = f"{name} {found[at]:.6g}, {other} {expected[at]:.6g}"
         raise MismatchError(f"{pair.place(at)}: {said}")
     return float(np.max(apart, initial=0.0) / scale) if scale else 0.0
 
@@ -429,7 +429,7 @@ def _points(tested: Subject, step: float) -> _Points:
     """Points that come closer to 0 by a fraction `step` each."""
     x = np.stack([tested.vectors.x * (1 - step * i) for i in range(_COPIES)])
     cotangents, pull = _cotangents(tested, _COPIES), tested.vectors.pull
-    each = [_numbers(pull(*one)) for one in zip(x, cotangents, strict=True)]
+    each = [_numbers(pull(*pair)) for pair in zip(x, cotangents, strict=True)]
     return _Points(x, cotangents, np.stack(each))
 
 
@@ -460,11 +460,11 @@ def scan(tested: Subject) -> Found:
     """Inside a scan, and differentiated through one, the gradient is the same."""
     fun, points = tested.vectors.fun, _points(tested, _STEP)
 
-    def inside(_: None, one: PyTree) -> tuple[None, jax.Array]:
-        return None, pull_back(fun, *one)
+    def inside(_: None, pair: PyTree) -> tuple[None, jax.Array]:
+        return None, pull_back(fun, *pair)
 
-    def step(total: jax.Array, one: PyTree) -> tuple[jax.Array, None]:
-        x, cotangent = one
+    def step(total: jax.Array, pair: PyTree) -> tuple[jax.Array, None]:
+        x, cotangent = pair
         return total + jnp.vdot(cotangent, fun(x)), None
 
     def through(xs: PyTree) -> jax.Array:
@@ -485,7 +485,7 @@ def remat(tested: Subject) -> Found:
     """Computed again for the backward pass, the gradient is the same."""
     points = _points(tested, 0.0)
     pull = jax.jit(functools.partial(pull_back, jax.checkpoint(tested.vectors.fun)))
-    each = [pull(*one) for one in zip(points.x, points.cotangent, strict=True)]
+    each = [pull(*pair) for pair in zip(points.x, points.cotangent, strict=True)]
     return _agree(_precision(tested), [_transformed(tested, "remat", each, points)])
 
 

@@ -59,8 +59,10 @@ def _skipping(
 ) -> Callable[[Sequence[jax.Array]], tuple[PyTree, jax.Array]]:
     """`attempt`, or the inputs at the places `before` where it is not finite."""
 
-    def chosen(inputs: Sequence[jax.Array], made: PyTree, taken: jax.Array) -> PyTree:
-        new, aux = made
+    def chosen(
+        inputs: Sequence[jax.Array], attempted: PyTree, taken: jax.Array
+    ) -> PyTree:
+        new, aux = attempted
         old = [inputs[p] for p in before]
         return (_select(taken, new, old), aux), taken
 
@@ -69,11 +71,11 @@ def _skipping(
         return chosen(inputs, *attempt(inputs))
 
     def forward(inputs: Sequence[jax.Array]) -> PyTree:
-        made, pull_back, taken = jax.vjp(attempt, inputs, has_aux=True)
-        return chosen(inputs, made, taken), (pull_back, taken)
+        attempted, pull_back, taken = jax.vjp(attempt, inputs, has_aux=True)
+        return chosen(inputs, attempted, taken), (pull_back, taken)
 
-    def backward(kept: PyTree, cotangent: PyTree) -> PyTree:
-        pull_back, taken = kept
+    def backward(residuals: PyTree, cotangent: PyTree) -> PyTree:
+        pull_back, taken = residuals
         outer, _ = cotangent
         (inner,) = pull_back(jax.tree.map(lambda ct: _keep(taken, ct), outer))
         found = [_keep(taken, ct) for ct in inner]

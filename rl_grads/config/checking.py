@@ -30,9 +30,9 @@ def canonical(value: Value) -> Value:
         >>> canonical(Linear(initial_value=1, initial_weights=[0, 2]))
         Linear(initial_value=1.0, initial_weights=(0.0, 2.0))
     """
-    made = _canonical_config(value)
-    check(made)
-    return made
+    config = _canonical_config(value)
+    check(config)
+    return config
 
 
 def _canonical_config(value: Value) -> Value:

@@ -46,12 +46,12 @@ def config(target: type | str, /) -> type | Callable[[type], type]:
 
 
 def _collect(cls: type, name: str | None) -> type:
-    made = dataclasses.dataclass(slots=True)(cls)
-    made.__init__ = _registering(made.__init__)
-    _CLASSES.append(made)
+    schema = dataclasses.dataclass(slots=True)(cls)
+    schema.__init__ = _registering(schema.__init__)
+    _CLASSES.append(schema)
     if name is not None:
-        SCHEMAS[name] = made
-    return made
+        SCHEMAS[name] = schema
+    return schema
 
 
 def _registering(init: Callable[..., None]) -> Callable[..., None]:

@@ -57,7 +57,7 @@ class Plain(NamedTuple):
 
     def __contains__(self, value: object) -> bool:
         if isinstance(value, list | tuple):
-            return all(one in self for one in value)
+            return all(item in self for item in value)
         if isinstance(value, dict):
             return all(isinstance(k, str) and v in self for k, v in value.items())
         if isinstance(value, float):

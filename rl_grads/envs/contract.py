@@ -98,21 +98,21 @@ def _check_observation(
         raise _refusal(name, f"observations {said}; {where} has {blame.shown(found)}")
 
 
-def _alike(one: PyTree, other: PyTree) -> bool:
-    same = jax.tree.structure(one) == jax.tree.structure(other)
-    return same and jax.tree.map(_typed, one) == jax.tree.map(_typed, other)
+def _alike(tree: PyTree, other: PyTree) -> bool:
+    same = jax.tree.structure(tree) == jax.tree.structure(other)
+    return same and jax.tree.map(_typed, tree) == jax.tree.map(_typed, other)
 
 
 def _typed(leaf: jax.ShapeDtypeStruct) -> str:
     return blame.shown(leaf)
 
 
-def _difference(one: PyTree, other: PyTree) -> str:
+def _difference(state: PyTree, other: PyTree) -> str:
     """The first leaf in which two states differ, where they have the same structure."""
-    if jax.tree.structure(one) != jax.tree.structure(other):
+    if jax.tree.structure(state) != jax.tree.structure(other):
         return ""
     leaves = zip(
-        jax.tree_util.tree_leaves_with_path(one), jax.tree.leaves(other), strict=True
+        jax.tree_util.tree_leaves_with_path(state), jax.tree.leaves(other), strict=True
     )
     for (path, leaf), wanted in leaves:
         if _typed(leaf) != _typed(wanted):
@@ -149,11 +149,11 @@ def _check_same(environment: Environment, what: str) -> None:
 
 
 def _raw(pair: tuple[PyTree, PyTree]) -> tuple[np.ndarray, np.ndarray]:
-    one, other = (
+    leaf, other = (
         jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
         for x in pair
     )
-    return np.asarray(one), np.asarray(other)
+    return np.asarray(leaf), np.asarray(other)
 
 
 def _play(environment: Environment, what: str, episodes: int, max_steps: int) -> None:

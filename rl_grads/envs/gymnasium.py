@@ -216,17 +216,17 @@ def _instance(game: Game) -> gymnasium.Env:
 
     Of a spec, not its id: the id would be looked up, and warned about, each time.
     """
-    made = gymnasium.make(game.spec, disable_env_checker=True, **game.kwargs)
-    return _Copied(made)
+    env = gymnasium.make(game.spec, disable_env_checker=True, **game.kwargs)
+    return _Copied(env)
 
 
 class _Pool:
     """One Gymnasium vector environment under its current handle."""
 
     def __init__(self, game: Game, size: int):
-        one = functools.partial(_instance, game)
+        maker = functools.partial(_instance, game)
         self.vector = SyncVectorEnv(
-            [one] * size, autoreset_mode=AutoresetMode.SAME_STEP
+            [maker] * size, autoreset_mode=AutoresetMode.SAME_STEP
         )
         self.game, self.size, self.read = game, size, game.encoding.read
         self.handle = self.count = self.used = 0
@@ -289,9 +289,9 @@ class _Site:
     def _step(self, *arguments: jax.Array) -> tuple[np.ndarray, Step]:
         handle, index, counter, action = map(np.asarray, arguments)
         result = self._empty(len(handle))
-        for one in np.unique(handle):
-            rows = np.flatnonzero(handle == one)
-            pool = _find(int(one), index[rows], counter[rows])
+        for number in np.unique(handle):
+            rows = np.flatnonzero(handle == number)
+            pool = _find(int(number), index[rows], counter[rows])
             actions = np.empty(pool.size, np.int64)
             actions[index[rows]] = action[rows]
             for whole, part in zip(result, pool.step(actions), strict=True):
@@ -308,15 +308,15 @@ class _Site:
     def _pool(self, size: int, least: int) -> _Pool:
         """A pool of that size under a fresh handle: a new one, or the oldest."""
         with _LOCK:
-            kept = [p for p in self.pools[size] if p.handle in _POOLS]
-            full = len(kept) >= least and (len(kept) + 1) * size > _BUDGET
-            pool = min(kept, key=lambda p: p.used) if full else None
+            alive = [p for p in self.pools[size] if p.handle in _POOLS]
+            full = len(alive) >= least and (len(alive) + 1) * size > _BUDGET
+            pool = min(alive, key=lambda p: p.used) if full else None
             if pool is None:
                 pool = _Pool(self.game, size)
-                kept.append(pool)
+                alive.append(pool)
             _POOLS.pop(pool.handle, None)
             pool.handle, pool.used = next(_HANDLES), next(_CLOCK)
-            _POOLS[pool.handle], self.pools[size] = pool, kept
+            _POOLS[pool.handle], self.pools[size] = pool, alive
             return pool
 
 

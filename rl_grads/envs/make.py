@@ -127,18 +127,18 @@ def _registered(config: Env) -> Environment:
     """What a user's function returns for its registered name."""
     maker, what = register.get("env", config.id), f"env={config.id}"
     with blame.calling(what, maker):
-        made = maker(config)
-    return _checked(made, blame.named(what, maker))
+        environment = maker(config)
+    return _checked(environment, blame.named(what, maker))
 
 
-def _checked(made: object, given: str) -> Environment:
+def _checked(env: object, given: str) -> Environment:
     """What a registered function has returned, if it is an environment."""
-    if not isinstance(made, Environment):
+    if not isinstance(env, Environment):
         raise ConfigError(
-            f"{given}: expected an rl_grads Environment, not {type(made).__name__}; "
+            f"{given}: expected an rl_grads Environment, not {type(env).__name__}; "
             f"see {blame.PAGE}"
         )
-    return made
+    return env
 
 
 def _check_chain(name: str) -> None:

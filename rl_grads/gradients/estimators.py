@@ -124,11 +124,13 @@ def weighted_losses(about: About) -> tuple[jax.Array, PyTree]:
     """
     loss, params, bootstrap_params, batch, weights, config = about
     if weights is None:
-        return jax.vmap(lambda one: loss(params, bootstrap_params, one, config))(batch)
+        return jax.vmap(
+            lambda example: loss(params, bootstrap_params, example, config)
+        )(batch)
 
-    def weighted(one: PyTree, weight: jax.Array) -> tuple[jax.Array, PyTree]:
+    def weighted(example: PyTree, weight: jax.Array) -> tuple[jax.Array, PyTree]:
         scaled = _with_scaled_clip(config, weight)
-        value, signals = loss(params, bootstrap_params, one, scaled)
+        value, signals = loss(params, bootstrap_params, example, scaled)
         return weight * value, signals
 
     return jax.vmap(weighted)(batch, weights)
@@ -182,9 +184,9 @@ def gradient_norms() -> Estimator:
         state: State, key: jax.Array, about: About
     ) -> tuple[Params, PyTree, State]:
         axes = (None, None, 0, None)
-        one = gradient_with_norms(about.loss, in_axes=axes, has_aux=True)
+        differentiate = gradient_with_norms(about.loss, in_axes=axes, has_aux=True)
         rest = (about.bootstrap_params, about.batch, about.config)
-        (total, norms), signals = one(about.params, about.weights, *rest)
+        (total, norms), signals = differentiate(about.params, about.weights, *rest)
         signals = signals._replace(gradient_norm=norms)
         return mean_of_finite(total, norms), signals, state
 

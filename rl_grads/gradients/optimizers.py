@@ -31,18 +31,18 @@ def make(config: Section) -> optax.GradientTransformation:
         >>> from rl_grads.training.schema import Config
         >>> state = make(Config()).init({"w": 1.0})
     """
-    made, name = _unclipped(config.optimizer), config.gradient.update.clip
+    optimizer, name = _unclipped(config.optimizer), config.gradient.update.clip
     if name is None:
-        return made
+        return optimizer
     clip = receipts.reported(register.get("clip", name)(config))
-    return optax.chain(optax.GradientTransformation(*clip), made)
+    return optax.chain(optax.GradientTransformation(*clip), optimizer)
 
 
 def _unclipped(settings: Section) -> optax.GradientTransformation:
     """The optimizer that a section names, with its factors for single layers."""
-    made = register.get("optimizer", schema_name(settings))(settings)
+    optimizer = register.get("optimizer", schema_name(settings))(settings)
     factors = getattr(settings, "layer_factors", {})
-    return optax.chain(made, scale_layers(factors)) if factors else made
+    return optax.chain(optimizer, scale_layers(factors)) if factors else optimizer
 
 
 def scale_layers(factors: Mapping[str, PyTree]) -> optax.GradientTransformation:

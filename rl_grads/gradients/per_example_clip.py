@@ -89,11 +89,11 @@ def per_example_clip() -> Estimator:
             factor = clip_factor(norms, _limit(clip, quantiles.add(state.norms, norms)))
             return _Sums(factor if weights is None else weights * factor, weights)
 
-        one = reweighted_gradients(
+        differentiate = reweighted_gradients(
             about.loss, weigh, in_axes=(None, None, 0, None), has_aux=True
         )
         rest = (about.bootstrap_params, about.batch, about.config)
-        (sums, norms), signals = one(about.params, *rest)
+        (sums, norms), signals = differentiate(about.params, *rest)
         seen = quantiles.add(state.norms, norms)
         means = _Sums(*(mean_of_finite(total, norms) for total in sums))
         after = _report(means, norms, _limit(clip, seen), seen)

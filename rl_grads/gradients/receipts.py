@@ -69,8 +69,8 @@ def _angle(
 ) -> jax.Array:
     """The angle from the chord between the unit vectors: it keeps its digits near 0."""
     zero = (norm == 0) | (other == 0)
-    one, two = (1 / jnp.where(zero, 1, n) for n in (norm, other))
-    square = sum(jnp.sum(jnp.square(b * one - a * two)) for b, a in pairs)
+    inverse, other_inverse = (1 / jnp.where(zero, 1, n) for n in (norm, other))
+    square = sum(jnp.sum(jnp.square(b * inverse - a * other_inverse)) for b, a in pairs)
     half_chord = jnp.minimum(jnp.sqrt(square) / 2, 1)
     return jnp.where(zero, 0, jnp.rad2deg(2 * jnp.arcsin(half_chord)))
 

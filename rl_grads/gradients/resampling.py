@@ -27,11 +27,13 @@ def resampled(inner: Estimator, choose: Function) -> Estimator:
     def update(
         state: State, key: jax.Array, about: About
     ) -> tuple[Params, PyTree, State]:
-        def one(params: Params, example: Transitions) -> tuple[jax.Array, PyTree]:
+        def loss(params: Params, example: Transitions) -> tuple[jax.Array, PyTree]:
             return about.loss(params, about.bootstrap_params, example, about.config)
 
         key_choose, key = jax.random.split(key)
-        norms, signals = per_example_norms(one, has_aux=True)(about.params, about.batch)
+        norms, signals = per_example_norms(loss, has_aux=True)(
+            about.params, about.batch
+        )
         signals = jax.lax.stop_gradient(signals._replace(gradient_norm=norms))
         chosen = choose(key_choose, signals, about.config)
         own = 1.0 if about.weights is None else about.weights[chosen.places]

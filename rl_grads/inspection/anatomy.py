@@ -132,13 +132,13 @@ def anatomy(
         _check_active(plan, again.snapshot.members, which)
         seen = _dissect(plan, given, again.snapshot, number)
         drift = _drift(plan, again.snapshot, seen.metrics)
-    one = jax.tree.map(lambda leaf: np.asarray(leaf[which.member]), seen)
+    of_member = jax.tree.map(lambda leaf: np.asarray(leaf[which.member]), seen)
     if not drift <= _TOLERANCE:
         raise ConfigError(
             f"{directory}: expected to draw the batch of step {which.step} again, but "
             f"the metrics of its iteration differ by {drift:.2g}"
         )
-    return _result(plan, again, which, number, drift, one)
+    return _result(plan, again, which, number, drift, of_member)
 
 
 # ------------------------------------------------------------------------ which update
@@ -236,42 +236,42 @@ def _dissect(
 def _program(
     given: Given, mesh: jax.sharding.Mesh, update: int
 ) -> Callable[..., _Seen]:
-    def one(config: Config, member: MemberState, time: jax.Array) -> _Seen:
+    def examine(config: Config, member: MemberState, time: jax.Array) -> _Seen:
         return _examine(parts(given, config), member, time, update)
 
-    return jax.jit(over_members(mesh, one, (0, 0, None)))
+    return jax.jit(over_members(mesh, examine, (0, 0, None)))
 
 
-def _examine(made: Parts, member: MemberState, time: jax.Array, update: int) -> _Seen:
+def _examine(pieces: Parts, member: MemberState, time: jax.Array, update: int) -> _Seen:
     """One iteration of ONE member, stopped at an update."""
-    training = made.config.training
+    training = pieces.config.training
     part = loop.progress(training, time)
-    made = made._replace(config=configs.anneal(made.config, part))
+    pieces = pieces._replace(config=configs.anneal(pieces.config, part))
     keys = collecting.iteration_keys(member.key, time, training)
-    moved, new, _ = collecting.collect(made, member, keys)
-    moved = collecting.store(made, moved, time, new)
+    moved, new, _ = collecting.collect(pieces, member, keys)
+    moved = collecting.store(pieces, moved, time, new)
     after = time + training.num_steps
-    _, metrics = learning.learn(made, moved, after, keys.learn, new)
+    _, metrics = learning.learn(pieces, moved, after, keys.learn, new)
     if update:
-        moved, _ = learning.learn(made, moved, after, keys.learn[:update], new)
+        moved, _ = learning.learn(pieces, moved, after, keys.learn[:update], new)
     experience, weights = learning.flat(new), None
-    if moved.memory is not None and made.size is not None:
+    if moved.memory is not None and pieces.size is not None:
         key = keys.learn[update]
-        drawn = memory.sample(moved.memory, made.size, after, key, made.config)
+        drawn = memory.sample(moved.memory, pieces.size, after, key, pieces.config)
         experience, weights = drawn.experience, drawn.weights
-    batch = learning.transition(experience, made.config)
-    if made.agent.prepare is not None:
-        batch = made.agent.prepare(moved.agent, batch, made.config)
-    seen = _statistics(made, moved.agent, batch)
+    batch = learning.transition(experience, pieces.config)
+    if pieces.agent.prepare is not None:
+        batch = pieces.agent.prepare(moved.agent, batch, pieces.config)
+    seen = _statistics(pieces, moved.agent, batch)
     return seen._replace(weights=weights, metrics=metrics)
 
 
-def _statistics(made: Parts, agent: AgentState, batch: Transition) -> _Seen:
+def _statistics(pieces: Parts, agent: AgentState, batch: Transition) -> _Seen:
     """What the gradients of the examples say."""
     bootstrap = agent.params if agent.target_params is None else agent.target_params
 
-    def loss(params: Params, one: Transition) -> tuple[jax.Array, PyTree]:
-        return made.agent.loss(params, bootstrap, one, made.config)
+    def loss(params: Params, example: Transition) -> tuple[jax.Array, PyTree]:
+        return pieces.agent.loss(params, bootstrap, example, pieces.config)
 
     ask = gradient_statistics(loss, layer_norms=True, gram=True, has_aux=True)
     found = ask(agent.params, None, batch)
@@ -297,11 +297,12 @@ def _drift(plan: run.Plan, snapshot: run.Snapshot, metrics: Metrics) -> float:
     trained = repeat.peek(plan, snapshot, snapshot.iteration + 1)
     differences = [0.0]
     for name, here in metrics.items():
-        one, other = np.asarray(here)[: len(plan.members)], trained[name]
-        both = np.isnan(one) & np.isnan(other)
-        scale = np.maximum(np.maximum(np.abs(one), np.abs(other)), 1e-6)
+        repeated, other = np.asarray(here)[: len(plan.members)], trained[name]
+        both = np.isnan(repeated) & np.isnan(other)
+        scale = np.maximum(np.maximum(np.abs(repeated), np.abs(other)), 1e-6)
         with np.errstate(invalid="ignore"):
-            apart = np.where((one == other) | both, 0.0, np.abs(one - other) / scale)
+            relative = np.abs(repeated - other) / scale
+            apart = np.where((repeated == other) | both, 0.0, relative)
         differences.append(float(np.max(apart)))
     return float(np.max(differences))
 

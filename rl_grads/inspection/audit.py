@@ -110,7 +110,7 @@ def audit(
     states = [s for s in TERMS.values() if s and getattr(batch, s, None) is not None]
 
     def mean(term: str, both: tuple[PyTree, PyTree]) -> jax.Array:
-        def one(each: PyTree) -> jax.Array:
+        def evaluate(each: PyTree) -> jax.Array:
             def fun(
                 both: tuple[PyTree, PyTree], inputs: Mapping[str, PyTree]
             ) -> jax.Array:
@@ -120,7 +120,7 @@ def audit(
             along_term = fun if term == "loss" else along(fun, TERMS[term])
             return along_term(both, inputs)
 
-        return jnp.mean(jax.vmap(one)(batch))
+        return jnp.mean(jax.vmap(evaluate)(batch))
 
     found = Audit({}, {})
     for term in (*TERMS, "loss"):

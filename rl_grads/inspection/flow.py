@@ -48,11 +48,11 @@ def gradient_flow(config: Config, transitions: int = 256) -> Audit:
     config = canonical(config)
     check(config, Given(None, None))
     with jax.enable_x64(config.precision == "float64"):
-        made = parts(Given(None, None), _collecting(config, transitions))
-        drawn = jax.jit(lambda key: _draw(made, key))(prng.key(config.seed))
+        pieces = parts(Given(None, None), _collecting(config, transitions))
+        drawn = jax.jit(lambda key: _draw(pieces, key))(prng.key(config.seed))
         params, target = drawn.agent.params, drawn.agent.target_params
         bootstrap_params = params if target is None else target
-        return audit(made.agent.loss, params, bootstrap_params, drawn.batch, config)
+        return audit(pieces.agent.loss, params, bootstrap_params, drawn.batch, config)
 
 
 def _collecting(config: Config, transitions: int) -> Config:
@@ -62,22 +62,22 @@ def _collecting(config: Config, transitions: int) -> Config:
     return dataclasses.replace(config, training=training, replay=None)
 
 
-def _draw(made: Parts, key: jax.Array) -> _Drawn:
-    member = loop.init(made, key)
-    keys = collecting.iteration_keys(member.key, jnp.int32(0), made.config.training)
-    _, experience, _ = collecting.collect(made, member, keys)
+def _draw(pieces: Parts, key: jax.Array) -> _Drawn:
+    member = loop.init(pieces, key)
+    keys = collecting.iteration_keys(member.key, jnp.int32(0), pieces.config.training)
+    _, experience, _ = collecting.collect(pieces, member, keys)
     flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), experience)
-    batch = learning.transition(flat, made.config)
-    return _Drawn(member.agent, _with_next_actions(made, member.agent, batch, key))
+    batch = learning.transition(flat, pieces.config)
+    return _Drawn(member.agent, _with_next_actions(pieces, member.agent, batch, key))
 
 
 def _with_next_actions(
-    made: Parts, agent: AgentState, batch: Transition, key: jax.Array
+    pieces: Parts, agent: AgentState, batch: Transition, key: jax.Array
 ) -> Transition:
     """Transitions with the next action that on-policy losses read."""
-    if made.agent.act is None:
+    if pieces.agent.act is None:
         return batch
-    act = jax.vmap(made.agent.act, (None, 0, 0, None))
+    act = jax.vmap(pieces.agent.act, (None, 0, 0, None))
     keys = jax.random.split(key, batch.r_t.shape[0])
-    a_t = act(agent, keys, batch.s_t, made.config)
+    a_t = act(agent, keys, batch.s_t, pieces.config)
     return batch._replace(a_t=a_t)

@@ -70,12 +70,12 @@ def _reads_next(
     agent: Agent, state: State, transitions: PyTree, config: Section
 ) -> bool:
     """Whether the loss of a transition depends on an action drawn in `s_t`."""
-    one = jax.tree.map(lambda x: x[0], transitions)
+    first = jax.tree.map(lambda x: x[0], transitions)
 
     def loss(a_t: jax.Array) -> jax.Array:
-        seen = one._replace(a_t=a_t)
+        seen = first._replace(a_t=a_t)
         return agent.loss(state.params, state.params, seen, config)[0]
 
-    traced = jax.make_jaxpr(loss)(jnp.zeros_like(one.a_tm1)).jaxpr
+    traced = jax.make_jaxpr(loss)(jnp.zeros_like(first.a_tm1)).jaxpr
     (a_t,) = traced.invars
     return any(atom is a_t for eqn in traced.eqns for atom in eqn.invars)

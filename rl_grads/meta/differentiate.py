@@ -54,14 +54,14 @@ class _Setting(NamedTuple):
         eta = {name: _array(x) for name, x in _values(config, state, names)}
         task = task._replace(eta=eta, state=state)
         _check_length(task.batches, self.steps, self.estimator.further)
-        made = problem(
+        posed = problem(
             self.update,
             lambda state, data: self.outer_loss(state.params, data),
             lambda eta: learned.insert(config, eta),
             weigh=self.weigh,
         )
-        check_reach(made, task)
-        return made, task
+        check_reach(posed, task)
+        return posed, task
 
 
 def gradient(
@@ -123,10 +123,10 @@ def gradient(
         ratio: jax.Array | None = None,
     ) -> MetaGradient:
         task = Task({}, state, Batch(batches, weights, ratio), data, key)
-        made, task = setting.pose(config, state, task)
+        posed, task = setting.pose(config, state, task)
         if memory is None:
             memory = setting.estimator.init(task.eta, state)
-        found = setting.estimator.estimate(made, task, memory)
+        found = setting.estimator.estimate(posed, task, memory)
         return MetaGradient(
             found.gradient,
             found.loss,
@@ -183,8 +183,8 @@ def truth_meter(
         ratio: jax.Array | None = None,
     ) -> truth.Truth:
         task = Task({}, state, Batch(batches, weights, ratio), data, key)
-        made, task = setting.pose(config, state, task)
-        return truth.meter(setting.estimator, made, task, draws)
+        posed, task = setting.pose(config, state, task)
+        return truth.meter(setting.estimator, posed, task, draws)
 
     return measure
 

@@ -48,6 +48,10 @@ class Estimate(NamedTuple):
     memory: Any
 
 
+def _no_memory(eta: PyTree, state: State) -> PyTree:
+    return ()
+
+
 class Estimator(NamedTuple):
     """A meta-gradient estimator, a record of pure functions.
 
@@ -61,7 +65,7 @@ class Estimator(NamedTuple):
 
     name: str
     estimate: Callable[[Problem, Task, Any], Estimate]
-    init: Callable[[Any, Any], Any] = lambda eta, state: ()
+    init: Callable[[Any, Any], Any] = _no_memory
     further: int = 0
     draws: bool = False
 

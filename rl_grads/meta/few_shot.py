@@ -164,13 +164,13 @@ def slope(
         key: PRNG key.
     """
 
-    def one(key: jax.Array) -> tuple[PyTree, jax.Array]:
+    def estimate(key: jax.Array) -> tuple[PyTree, jax.Array]:
         batches, data = setting.sample(key)
         task = Task({INITIAL: params}, setting.state, batches, data)
         found = estimator.estimate(setting.problem, task, ())
         return found.gradient[INITIAL], found.loss
 
-    found = jax.vmap(one)(jax.random.split(key, tasks))
+    found = jax.vmap(estimate)(jax.random.split(key, tasks))
     return jax.tree.map(lambda x: jnp.mean(x, 0), found)
 
 
@@ -185,7 +185,7 @@ def evaluate(setting: FewShot, params: Params, tasks: int, key: jax.Array) -> ja
     """
     problem = setting.problem
 
-    def one(key: jax.Array) -> jax.Array:
+    def adapt(key: jax.Array) -> jax.Array:
         batches, data = setting.sample(key)
         begin = with_params(setting.state, params)
 
@@ -196,4 +196,4 @@ def evaluate(setting: FewShot, params: Params, tasks: int, key: jax.Array) -> ja
         _, after = jax.lax.scan(step, begin, batches)
         return jnp.concatenate([problem.loss(begin, data)[None], after])
 
-    return jax.vmap(one)(jax.random.split(key, tasks))
+    return jax.vmap(adapt)(jax.random.split(key, tasks))

@@ -174,9 +174,9 @@ def _add_final(ring: Ring, size: Size, new: Experience) -> tuple[Ring, jax.Array
     lasts = new.truncated & (count[-1] - count < size.side)
     target = jnp.where(lasts, count % size.side, size.side)  # Out of range: dropped.
     column = jnp.broadcast_to(jnp.arange(size.num_envs), target.shape)
-    kept = ring.final_obs.at[target, column].set(new.s_t, mode="drop")
+    final_obs = ring.final_obs.at[target, column].set(new.s_t, mode="drop")
     count %= size.cycle
-    return ring._replace(final_obs=kept, truncations=count[-1]), count
+    return ring._replace(final_obs=final_obs, truncations=count[-1]), count
 
 
 def cut(ring: Ring, size: Size, time: jax.Array, obs: jax.Array) -> Ring:

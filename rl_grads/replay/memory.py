@@ -70,12 +70,12 @@ def create(size: Size, obs: jax.Array, dtype: DTypeLike, config: Config) -> Memo
     keeps, slots = priorities.scheme(config).keeps, size.rows * size.num_envs
     if keeps == "nothing":
         return Memory(ring, None)
-    kept = Priorities(
+    table = Priorities(
         tree=blocked_sums.create(slots),
         largest=jnp.ones((), jnp.float32),
         ranking=ranking.create(slots) if keeps == "ranks" else None,
     )
-    return Memory(ring, kept)
+    return Memory(ring, table)
 
 
 # ---------------------------------------------------------------------------- storing
@@ -96,16 +96,16 @@ def add(
     whole = jnp.ones_like(new.truncated)
     if ring.final_obs is None:
         whole = ~new.truncated
-    kept = _entered(memory.priorities, size, time, jnp.ravel(whole), config)
-    if kept.ranking is not None:
+    table = _entered(memory.priorities, size, time, jnp.ravel(whole), config)
+    if table.ranking is not None:
         turn, done = size.rows // size.num_steps, time // size.num_steps
         due = ranking.is_due(turn, done)
-        kept = jax.lax.cond(due, lambda k: _sorted(k, config), lambda k: k, kept)
-    return Memory(ring, kept)
+        table = jax.lax.cond(due, lambda k: _sorted(k, config), lambda k: k, table)
+    return Memory(ring, table)
 
 
 def _entered(
-    kept: Priorities, size: Size, time: jax.Array, whole: jax.Array, config: Config
+    table: Priorities, size: Size, time: jax.Array, whole: jax.Array, config: Config
 ) -> Priorities:
     """The newest block of slots comes in; the next one to be written goes out."""
     count = size.num_steps * size.num_envs
@@ -114,22 +114,22 @@ def _entered(
     block = jnp.arange(count)
     slots = jnp.concatenate([retired + block, start + block])
     entering = jnp.concatenate([jnp.zeros_like(whole), whole])
-    if kept.ranking is None:
-        return _put(kept, slots, jnp.where(entering, kept.largest, 0.0))
-    return _put_ranks(kept, slots, jnp.where(entering, kept.largest, -1.0), config)
+    if table.ranking is None:
+        return _put(table, slots, jnp.where(entering, table.largest, 0.0))
+    return _put_ranks(table, slots, jnp.where(entering, table.largest, -1.0), config)
 
 
-def _put(kept: Priorities, slots: jax.Array, powered: jax.Array) -> Priorities:
-    return kept._replace(tree=blocked_sums.put(kept.tree, slots, powered))
+def _put(table: Priorities, slots: jax.Array, powered: jax.Array) -> Priorities:
+    return table._replace(tree=blocked_sums.put(table.tree, slots, powered))
 
 
 def _put_ranks(
-    kept: Priorities, slots: jax.Array, scores: jax.Array, config: Config
+    table: Priorities, slots: jax.Array, scores: jax.Array, config: Config
 ) -> Priorities:
-    assert kept.ranking is not None
-    powered = _of_ranks(ranking.rank(kept.ranking, scores), config)
-    kept = kept._replace(ranking=ranking.record(kept.ranking, slots, scores))
-    return _put(kept, slots, powered)
+    assert table.ranking is not None
+    powered = _of_ranks(ranking.rank(table.ranking, scores), config)
+    table = table._replace(ranking=ranking.record(table.ranking, slots, scores))
+    return _put(table, slots, powered)
 
 
 def _of_ranks(ranks: jax.Array, config: Config) -> jax.Array:
@@ -138,11 +138,11 @@ def _of_ranks(ranks: jax.Array, config: Config) -> jax.Array:
     return jnp.where(jnp.isinf(ranks), 0.0, powered)
 
 
-def _sorted(kept: Priorities, config: Config) -> Priorities:
-    assert kept.ranking is not None
-    order, ranks = ranking.sort(kept.ranking)
+def _sorted(table: Priorities, config: Config) -> Priorities:
+    assert table.ranking is not None
+    order, ranks = ranking.sort(table.ranking)
     tree = blocked_sums.build(_of_ranks(ranks, config))
-    return kept._replace(tree=tree, ranking=order)
+    return table._replace(tree=tree, ranking=order)
 
 
 # ---------------------------------------------------------------------------- drawing
@@ -159,25 +159,25 @@ def sample(
     batch_size = config.training.batch_size
     if priorities.scheme(config).resamples:
         batch_size *= replay_of(config).large_batch
-    ring, kept = memory.ring, memory.priorities
+    ring, table = memory.ring, memory.priorities
 
     def draw(key: jax.Array, count: int) -> jax.Array:
         name = replay_of(config).sampler
         if name is not None:
             own = register.get("sampler", name)
             return own(key, Stored(size, time), count, config)
-        if kept is None:
+        if table is None:
             return buffer.draw_uniform(key, size, time, count)
-        return blocked_sums.draw(key, kept.tree, count)
+        return blocked_sums.draw(key, table.tree, count)
 
     drawn = buffer.draw_whole(draw, key, ring, size, batch_size)
     found = Sample(
         buffer.take(ring, size, drawn.slots), slots=drawn.first, lost=drawn.lost
     )
-    if kept is None:
+    if table is None:
         return found
-    priority = blocked_sums.get(kept.tree, drawn.slots)
-    ratio = buffer.available(size, time) * priority / blocked_sums.total(kept.tree)
+    priority = blocked_sums.get(table.tree, drawn.slots)
+    ratio = buffer.available(size, time) * priority / blocked_sums.total(table.tree)
     weights = priorities.importance_weights(ratio, 1, replay_of(config).importance)
     # A priority may be as large as all others: a batch of one that is lost weighs 0.
     weights = jnp.where(drawn.found, weights, 0.0)
@@ -202,21 +202,21 @@ def prioritise(
     if memory.priorities is None:
         _check_resampled(signals, config)
         return memory
-    kept = memory.priorities
+    table = memory.priorities
     scores = priorities.scheme(config)(signals, config).astype(jnp.float32)
-    if kept.ranking is None:
+    if table.ranking is None:
         new = priorities.raised(scores, replay_of(config).exponent)
-        old = blocked_sums.get(kept.tree, slots)
+        old = blocked_sums.get(table.tree, slots)
     else:
-        new, old = priorities.raised(scores, 1.0), kept.ranking.scores[slots]
+        new, old = priorities.raised(scores, 1.0), table.ranking.scores[slots]
     new = jnp.where(jnp.isnan(new), old, new)
-    kept = kept._replace(largest=jnp.maximum(kept.largest, jnp.max(new)))
+    table = table._replace(largest=jnp.maximum(table.largest, jnp.max(new)))
     lost = jnp.zeros_like(new, bool) if lost is None else lost
-    if kept.ranking is None:
+    if table.ranking is None:
         new = jnp.where(lost, 0.0, jnp.maximum(new, _LEAST))
-        return memory._replace(priorities=_put(kept, slots, new))
+        return memory._replace(priorities=_put(table, slots, new))
     new = jnp.where(lost, -1.0, new)
-    return memory._replace(priorities=_put_ranks(kept, slots, new, config))
+    return memory._replace(priorities=_put_ranks(table, slots, new, config))
 
 
 def _check_resampled(signals: PyTree, config: Config) -> None:

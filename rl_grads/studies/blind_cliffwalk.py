@@ -132,8 +132,8 @@ def _learn(walk: Walk, scheme: Scheme, seed: jax.Array) -> jax.Array:
         state, action = walk.state[chosen], walk.action[chosen]
         error = td_error(walk, learning.q, state, action)
         q = learning.q.at[state, action].add(STEP_SIZE * error)
-        kept = scheme.record(learning.state, chosen, error)
-        return _Learning(q, kept, learning.updates + 1)
+        recorded = scheme.record(learning.state, chosen, error)
+        return _Learning(q, recorded, learning.updates + 1)
 
     def going(learning: _Learning) -> jax.Array:
         wrong = jnp.mean(jnp.square(learning.q - walk.q)) >= TOLERANCE

@@ -209,8 +209,8 @@ def setting(
         square = jnp.square(values - fresh.values)
         return jnp.sum(fresh.visits * square) / jnp.sum(fresh.visits)
 
-    made = problem(agent.update, value_error, configure=lambda eta: config)
-    return FewShot(sample, made, state)
+    posed = problem(agent.update, value_error, configure=lambda eta: config)
+    return FewShot(sample, posed, state)
 
 
 # -------------------------------------------------------------------------------- study

@@ -83,14 +83,14 @@ def episode(params: Params, goal: jax.Array, noise: jax.Array) -> Trajectories:
     def step(point: _Point, noise: jax.Array) -> tuple[_Point, Trajectories]:
         action = POLICY.act(params, point.position, noise)
         moved = move(point.position, action, goal)
-        made = Trajectories(
+        recorded = Trajectories(
             s_tm1=point.position,
             a_tm1=action,
             r_t=moved.reward * point.alive,
             alive=point.alive,
             log_prob=POLICY.log_prob(params, point.position, action),
         )
-        return _Point(moved.position, point.alive * (1 - moved.reached)), made
+        return _Point(moved.position, point.alive * (1 - moved.reached)), recorded
 
     return jax.lax.scan(step, _Point(jnp.zeros(2), jnp.ones(())), noise)[1]
 
@@ -177,8 +177,8 @@ def at(goal: jax.Array, key: jax.Array) -> tuple[Batch, Task]:
 
 def setting() -> FewShot:
     """Goals, and two policy gradient updates."""
-    made = problem(_update, _outer, configure=lambda eta: None)
-    return FewShot(sample, made, _DESCENT.init(random_params(0), None))
+    posed = problem(_update, _outer, configure=lambda eta: None)
+    return FewShot(sample, posed, _DESCENT.init(random_params(0), None))
 
 
 def random_params(seed: int | jax.Array) -> PyTree:

@@ -96,12 +96,12 @@ def mean_square(params: Params, points: Points, config: Section = None) -> jax.A
 def setting(sampler: Sample) -> FewShot:
     """The learner of the paper: gradient descent on the mean squared error."""
     descent = Descent(mean_square, optax.sgd)
-    made = problem(
+    posed = problem(
         descent,
         lambda state, points: mean_square(state.params, points),
         configure=lambda eta: STEP_SIZE,
     )
-    return FewShot(sampler, made, descent.init(random_params(0), STEP_SIZE))
+    return FewShot(sampler, posed, descent.init(random_params(0), STEP_SIZE))
 
 
 def random_params(seed: int | jax.Array) -> PyTree:

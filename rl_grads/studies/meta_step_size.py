@@ -186,7 +186,7 @@ def by_meta_gradient(transitions: Transition, setting: Setting, error: Error) ->
         error: What is reported, `[T - 1]`: the first transition has no outer loss.
     """
     config = Config(agent=Prediction(), optimizer=SGD())
-    made, state = _agent(config, transitions.s_tm1[0])
+    posed, state = _agent(config, transitions.s_tm1[0])
     estimator, size = forward(), transitions.s_tm1.shape[-1]
     rates = {_RATE: (jnp.asarray(setting.step_size),) * size}
     real = learned.to_real(config, rates)
@@ -194,7 +194,7 @@ def by_meta_gradient(transitions: Transition, setting: Setting, error: Error) ->
     def step(learning: _Learning, now: Transition) -> tuple[_Learning, PyTree]:
         batch = Batch(jax.tree.map(lambda x: x[None, None], learning.last))
         task = Task(learning.real, learning.state, batch, now)
-        found = estimator.estimate(made, task, learning.trace)
+        found = estimator.estimate(posed, task, learning.trace)
         real = jax.tree.map(
             lambda y, g: y - setting.meta_step * g, learning.real, found.gradient
         )
@@ -221,8 +221,8 @@ def _agent(config: Config, obs: jax.Array) -> tuple[Problem, PyTree]:
         rates = learned.to_domain(config, real)[_RATE]
         return configs.replace(config, {_RATE: jnp.stack(rates)})
 
-    made = problem(agent.update, outer_loss, configure)
-    return made, agent.init(prng.key(0), obs, config)
+    posed = problem(agent.update, outer_loss, configure)
+    return posed, agent.init(prng.key(0), obs, config)
 
 
 # ----------------------------------------------------------------------------- measures
@@ -275,9 +275,9 @@ def measure(
         (2, 20)
     """
 
-    def one(setting: Setting, seed: jax.Array) -> Outcome:
+    def run(setting: Setting, seed: jax.Array) -> Outcome:
         course = method(study.draw(prng.key(seed)), setting, study.error)
         return Outcome(jnp.mean(course.errors[-WINDOW:]), course.step_sizes)
 
-    program = jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, None)))
+    program = jax.jit(jax.vmap(jax.vmap(run, (None, 0)), (0, None)))
     return program(setting, jnp.arange(seeds))

@@ -34,8 +34,8 @@ class Outcome(NamedTuple):
 
         Example:
             >>> rows = np.array([[np.nan, 1.0, np.nan, 3.0]])
-            >>> one = Outcome(Config(), np.array([10, 20, 30, 40]), {RETURN: rows})
-            >>> [x.tolist() for x in one.curve()]
+            >>> run = Outcome(Config(), np.array([10, 20, 30, 40]), {RETURN: rows})
+            >>> [x.tolist() for x in run.curve()]
             [[20, 40], [[1.0, 3.0]]]
         """
         found = self.metrics[metric]
@@ -112,9 +112,9 @@ def best(
             f"as {RETURN!r}"
         )
     areas: dict[tuple[Any, ...], list[float]] = {}
-    for one in outcomes:
-        key = tuple(configs.get(one.config, path) for path in paths)
-        areas.setdefault(key, []).extend(one.areas_of(metric))
+    for outcome in outcomes:
+        key = tuple(configs.get(outcome.config, path) for path in paths)
+        areas.setdefault(key, []).extend(outcome.areas_of(metric))
     sign = 1 if higher else -1
     merits = {
         key: np.nan_to_num(sign * mean(a), nan=-np.inf) for key, a in areas.items()

@@ -67,8 +67,8 @@ def dutch(
         [1.25, 1.0]
     """
     products = jax.tree.map(lambda z, x: jnp.sum(z * x), eligibility, gradient)
-    kept = 1 - step_size * decay * sum(jax.tree.leaves(products))
-    return jax.tree.map(lambda z, x: decay * z + kept * x, eligibility, gradient)
+    share = 1 - step_size * decay * sum(jax.tree.leaves(products))
+    return jax.tree.map(lambda z, x: decay * z + share * x, eligibility, gradient)
 
 
 class Rule(NamedTuple):
@@ -292,8 +292,8 @@ def join(first: Transition, second: Transition) -> Transition:
     """
     ended = first.terminated | first.truncated
 
-    def unless_ended(one: PyTree, both: PyTree) -> jax.Array:
-        return jnp.where(ended, one, both)
+    def unless_ended(alone: PyTree, both: PyTree) -> jax.Array:
+        return jnp.where(ended, alone, both)
 
     return first._replace(
         r_t=unless_ended(first.r_t, first.r_t + first.discount_t * second.r_t),
@@ -321,11 +321,11 @@ def join_later(
     time = jnp.arange(first.r_t.shape[0])
 
     def pair(t: jax.Array) -> Transition:
-        one = jax.tree.map(lambda leaf: leaf[t], first)
+        alone = jax.tree.map(lambda leaf: leaf[t], first)
         inside = t + offset < time.size
         at = jnp.where(inside, t + offset, t)
-        both = join(one, jax.tree.map(lambda leaf: leaf[at], second))
-        return jax.tree.map(lambda a, b: jnp.where(inside, b, a), one, both)
+        both = join(alone, jax.tree.map(lambda leaf: leaf[at], second))
+        return jax.tree.map(lambda a, b: jnp.where(inside, b, a), alone, both)
 
     return jax.vmap(pair)(time)
 
@@ -355,5 +355,5 @@ def n_step_transitions(transitions: Transition, n: int) -> Transition:
     if n == 1:
         return transitions
     half = n_step_transitions(transitions, n // 2)
-    made = join_later(half, half, n // 2)
-    return join_later(made, transitions, n - 1) if n % 2 else made
+    doubled = join_later(half, half, n // 2)
+    return join_later(doubled, transitions, n - 1) if n % 2 else doubled

@@ -204,8 +204,8 @@ class Checkpoints:
         Those behind it are damaged, or of a state that a resume has not gone on from.
         """
         there = self.iterations()
-        kept = [i for i in there if i <= iteration][-self._keep :]
-        for other in sorted(set(there) - set(kept)):
+        newest = [i for i in there if i <= iteration][-self._keep :]
+        for other in sorted(set(there) - set(newest)):
             _remove(self._home / str(other))
 
     # ------------------------------------------------------------------------- reading

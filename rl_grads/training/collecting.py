@@ -91,7 +91,7 @@ def collect(
 ) -> tuple[MemberState, Experience, Finished]:
     """Act for `num_steps` in every environment; experience is `[T, E, ...]`."""
 
-    def one(
+    def act_and_step(
         agent: AgentState, act: PyTree, step: PyTree, state: State, obs: Observation
     ) -> PyTree:
         action, rho = choose(parts, agent, act, obs, state)
@@ -100,7 +100,7 @@ def collect(
 
     def step(acting: _Acting, keys: PyTree) -> tuple[_Acting, PyTree]:
         key_act, key_step = keys
-        all_instances = jax.vmap(one, (None, 0, 0, 0, 0), axis_name=INSTANCES)
+        all_instances = jax.vmap(act_and_step, (None, 0, 0, 0, 0), axis_name=INSTANCES)
         action, rho, second, state, out = all_instances(
             member.agent, key_act, key_step, acting.environment, acting.obs
         )
@@ -133,12 +133,12 @@ def _count(episodes: Episodes, new: Experience) -> tuple[Episodes, Finished]:
         jnp.sum(jnp.where(ended, length, 0)),
         count,
     )
-    kept = Episodes(
+    counted = Episodes(
         jax.tree.map(lambda word: jnp.where(ended, 0.0, word), reward),
         jnp.where(ended, 0, length),
         episodes.finished + count,
     )
-    return kept, finished
+    return counted, finished
 
 
 def store(
@@ -151,8 +151,8 @@ def store(
     member = member._replace(unusable=_unusable(member.unusable, new, after))
     if member.memory is None or parts.size is None:
         return member
-    kept = memory.add(member.memory, parts.size, time, new, member.obs, parts.config)
-    return member._replace(memory=kept)
+    added = memory.add(member.memory, parts.size, time, new, member.obs, parts.config)
+    return member._replace(memory=added)
 
 
 def _unusable(before: Unusable, new: Experience, env_steps: jax.Array) -> Unusable:

@@ -125,11 +125,11 @@ def keep_schedules(members: Sequence[Member]) -> list[Member]:
     for member in members:
         config = member.config
         if config.resume is not None and id(config) not in changed:
-            changed[id(config)] = _kept(config, pathlib.Path(config.resume))
+            changed[id(config)] = _keep_schedules(config, pathlib.Path(config.resume))
     return [Member(changed.get(id(m.config), m.config), m.seed) for m in members]
 
 
-def _kept(config: Config, source: pathlib.Path) -> Json:
+def _keep_schedules(config: Config, source: pathlib.Path) -> Json:
     before = history.length(source)
     training = config.training
     if before is None or training.schedule_steps or before == training.total_steps:
@@ -220,11 +220,11 @@ def _placed(plan: run.Plan, setup: Setup, saved: Saved) -> run.Snapshot:
     """The saved state on the devices; a host's environments begin afresh."""
     snapshot = run.restored(saved.iteration, saved.members)
     members = devices.put(plan.layout, saved.members)
-    made = parts(setup.given, plan.config)
-    if not made.environment.resamples:
+    pieces = parts(setup.given, plan.config)
+    if not pieces.environment.resamples:
         time = saved.iteration * plan.config.training.num_steps
         again = run.fresh(plan, saved.iteration)
-        renew = functools.partial(restart, made)
+        renew = functools.partial(restart, pieces)
         members = jax.vmap(renew, (0, 0, None))(members, again, time)
     return snapshot._replace(members=members)
 

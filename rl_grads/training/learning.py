@@ -18,11 +18,11 @@ from rl_grads.typing import PyTree
 def transition(experience: Experience, config: Config) -> Transition:
     """What the loss sees: the discount is zero after a termination, and only there."""
     discount_t = config.agent.discount * (1 - experience.terminated)
-    made = Transition(*experience[:6], discount_t=discount_t, rho=experience.rho)
+    first = Transition(*experience[:6], discount_t=discount_t, rho=experience.rho)
     second = experience.second
     if second is None:
-        return made
-    return made._replace(
+        return first
+    return first._replace(
         r_t_alt=second.r_t,
         s_t_alt=second.s_t,
         discount_t_alt=config.agent.discount * (1 - second.terminated),
@@ -52,18 +52,18 @@ def learn(
 
     def step(learning: _Learning, key: jax.Array) -> tuple[_Learning, Metrics]:
         # The ring is only read here, so it does not ride in the carry.
-        kept = stored._replace(priorities=learning.priorities)
-        drawn = memory.sample(kept, size, time, key, parts.config)
+        replay = stored._replace(priorities=learning.priorities)
+        drawn = memory.sample(replay, size, time, key, parts.config)
         agent, report = _update(parts, learning.agent, drawn.experience, drawn.weights)
         scored = (drawn.slots, report.signals, parts.config, drawn.lost)
-        kept = memory.prioritise(kept, *scored)
-        return _Learning(agent, kept.priorities), report.metrics
+        replay = memory.prioritise(replay, *scored)
+        return _Learning(agent, replay.priorities), report.metrics
 
     start = _Learning(member.agent, stored.priorities)
     end, metrics = jax.lax.scan(step, start, keys)
-    kept = stored._replace(priorities=end.priorities)
+    replay = stored._replace(priorities=end.priorities)
     means = jax.tree.map(lambda x: x.mean(0), metrics)
-    return member._replace(agent=end.agent, memory=kept), means
+    return member._replace(agent=end.agent, memory=replay), means
 
 
 def flat(new: Experience) -> Experience:

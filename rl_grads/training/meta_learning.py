@@ -69,15 +69,15 @@ def make_problem(program: Training) -> Problem:
         return jnp.mean(weighted_losses(About(*given))[0])
 
     weigh = weigher(program.agent, given.meta.sampling)
-    made = problem(
+    posed = problem(
         program.agent.update, outer_loss, program.configure, program.transition, weigh
     )
 
     def prepared(state: State, data: Batch) -> jax.Array:
         seen = program.transition(data.transitions, outer)
-        return made.loss(state, data._replace(transitions=seen))
+        return posed.loss(state, data._replace(transitions=seen))
 
-    return made._replace(loss=prepared)
+    return posed._replace(loss=prepared)
 
 
 def _with_action(
@@ -143,21 +143,21 @@ def from_replay(
     groups = keys.reshape(-1, steps)
 
     def group(learning: _Learning, keys: jax.Array) -> tuple[_Learning, Metrics]:
-        kept = source.memory._replace(priorities=learning.priorities)
-        drawn, data = _draw(program.config, source._replace(memory=kept), keys)
+        replay = source.memory._replace(priorities=learning.priorities)
+        drawn, data = _draw(program.config, source._replace(memory=replay), keys)
         batches = Batch(drawn.experience, drawn.weights, drawn.ratio)
         task = Task({}, learning.agent, batches, data, keys[0])
         out = online.update(program.config, learning.meta, make_problem(program), task)
-        kept = _prioritise(kept, drawn, out.estimate.reports, program.config)
+        replay = _prioritise(replay, drawn, out.estimate.reports, program.config)
         means = jax.tree.map(lambda x: x.mean(0), out.estimate.reports.metrics)
-        moved = _Learning(out.estimate.state, out.meta, kept.priorities)
+        moved = _Learning(out.estimate.state, out.meta, replay.priorities)
         return moved, means | out.metrics
 
     start = _Learning(agent, meta, source.memory.priorities)
     end, metrics = jax.lax.scan(group, start, groups)
     means = jax.tree.map(lambda x: x.mean(0), metrics)
-    kept = source.memory._replace(priorities=end.priorities)
-    return Learnt(end.agent, end.meta, kept, means)
+    replay = source.memory._replace(priorities=end.priorities)
+    return Learnt(end.agent, end.meta, replay, means)
 
 
 def _draw(
@@ -168,27 +168,29 @@ def _draw(
     more = jax.random.split(jax.random.fold_in(keys[0], _OUTER), further + 1)
     every = jnp.concatenate([keys, more])
 
-    def one(key: jax.Array) -> memory.Sample:
+    def sample(key: jax.Array) -> memory.Sample:
         return memory.sample(source.memory, source.size, source.time, key, config)
 
-    drawn = jax.vmap(one)(every)
+    drawn = jax.vmap(sample)(every)
     inner, outer = (jax.tree.map(lambda x, a=a: x[a], drawn) for a in (slice(-1), -1))
     return inner, Batch(outer.experience, outer.weights)
 
 
 def _prioritise(
-    kept: memory.Memory, drawn: memory.Sample, reports: PyTree, config: Config
+    replay: memory.Memory, drawn: memory.Sample, reports: PyTree, config: Config
 ) -> memory.Memory:
     """Priorities from the signals of the K updates, one after the other."""
     count = reports.signals.td_error.shape[0]
 
-    def one(kept: memory.Memory, k: jax.Array) -> tuple[memory.Memory, None]:
+    def prioritise_batch(
+        replay: memory.Memory, k: jax.Array
+    ) -> tuple[memory.Memory, None]:
         slots, lost, signals = jax.tree.map(
             lambda x: x[k], (drawn.slots, drawn.lost, reports.signals)
         )
-        return memory.prioritise(kept, slots, signals, config, lost), None
+        return memory.prioritise(replay, slots, signals, config, lost), None
 
-    return jax.lax.scan(one, kept, jnp.arange(count))[0]
+    return jax.lax.scan(prioritise_batch, replay, jnp.arange(count))[0]
 
 
 # ------------------------------------------------------------------------------- online

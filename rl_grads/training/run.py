@@ -46,6 +46,15 @@ class Snapshot(NamedTuple):
 Callback = Callable[[int, Mapping[str, np.ndarray]], None]  # Of a row.
 
 
+def _ignore(*_: object) -> None:
+    """Do nothing with a row or a snapshot."""
+
+
+def _never() -> bool:
+    """Nobody asks to stop."""
+    return False
+
+
 class Hooks(NamedTuple):
     """What the host does between stretches.
 
@@ -57,9 +66,9 @@ class Hooks(NamedTuple):
         callback: The user's own, called as `row` is when the row is safe; or None.
     """
 
-    row: Callback = lambda step, metrics: None
-    save: Callable[[Snapshot, bool], None] = lambda snapshot, asked: None
-    halted: Callable[[], bool] = lambda: False
+    row: Callback = _ignore
+    save: Callable[[Snapshot, bool], None] = _ignore
+    halted: Callable[[], bool] = _never
     callback: Callback | None = None
 
 
@@ -141,12 +150,12 @@ def train_from(
         done = bool(rows) and _all_done(plan.config, rows[-1].metrics)
         if done or halted or failed or stop.iteration <= snapshot.logged:
             continue
-        kept = _kept(plan, snapshot)
+        before = _copy_outcome(plan, snapshot)
         try:
             with faults.told(), _out_of_memory(plan):
                 snapshot, row = advance(plan, snapshot, stop, hooks.halted, pace)
         except faults.EnvironmentFailed as error:
-            snapshot, failed = kept, error
+            snapshot, failed = before, error
             continue
         if row is not None:
             rows.append(row)
@@ -179,14 +188,14 @@ def _out_of_memory(plan: Plan) -> Iterator[None]:
         ) from error
 
 
-def _kept(plan: Plan, snapshot: Snapshot) -> Snapshot:
+def _copy_outcome(plan: Plan, snapshot: Snapshot) -> Snapshot:
     """A snapshot that outlives its arrays, where an environment may fail."""
     if not plan.on_host:
         return snapshot
     members = snapshot.members
-    kept = (members.agent.params, members.agent.average)
+    learnt = (members.agent.params, members.agent.average)
     params, average, *stops = jax.tree.map(
-        jnp.copy, (*kept, members.diverged_at, members.unusable)
+        jnp.copy, (*learnt, members.diverged_at, members.unusable)
     )
     agent = members.agent._replace(params=params, average=average)
     names = ("diverged_at", "unusable")
@@ -321,7 +330,7 @@ def advance(
     plan: Plan,
     snapshot: Snapshot,
     stop: Stop,
-    halted: Callable[[], bool] = lambda: False,
+    halted: Callable[[], bool] = _never,
     pace: Pace | None = None,
 ) -> tuple[Snapshot, Row | None]:
     """Run to a stop; the old snapshot's arrays are given up.

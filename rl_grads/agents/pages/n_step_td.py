@@ -134,9 +134,9 @@ def _complete(
     some = jnp.any(ready)
     new = jax.tree.map(lambda a, b: jnp.where(some, a, b), moved, state)
     signals = jax.tree.map(lambda x: jnp.where(ready, x, 0), report.signals)
-    kept = {k: jnp.where(some, v, 0) for k, v in report.metrics.items()}
-    clips = {k: v for k, v in kept.items() if k.startswith("clip/")}
-    return new, Update(signals, metrics(signals, kept["gradient/norm"]) | clips)
+    masked = {k: jnp.where(some, v, 0) for k, v in report.metrics.items()}
+    clips = {k: v for k, v in masked.items() if k.startswith("clip/")}
+    return new, Update(signals, metrics(signals, masked["gradient/norm"]) | clips)
 
 
 # ------------------------------------------------------------- one environment's window

@@ -91,12 +91,12 @@ def _directions(
         own.trace, own.trace_decay, config.optimizer.learning_rate
     )
 
-    def one(trace: traces.Trace, transition: Transition) -> traces.Direction:
+    def direction(trace: traces.Trace, transition: Transition) -> traces.Direction:
         return traces.td_lambda(
             value, trace, state.params, bootstrap_params, transition, settings
         )
 
-    return jax.vmap(one)(state.trace, now)
+    return jax.vmap(direction)(state.trace, now)
 
 
 _NO_LOSS = "it has no loss to clip inside"

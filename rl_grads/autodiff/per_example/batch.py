@@ -130,30 +130,32 @@ def _by_leaf(steps: PyTree, records: PyTree, deltas: PyTree) -> dict[int, list[_
 
 def _factors(uses: list[_Use]) -> list[Factors]:
     """The factors of every use, `[B, ...]`."""
-    made = [functools.partial(factors.of_site, use.site) for use in uses]
-    return [jax.vmap(f)(u.x, u.delta) for f, u in zip(made, uses, strict=True)]
+    makers = [functools.partial(factors.of_site, use.site) for use in uses]
+    return [jax.vmap(f)(u.x, u.delta) for f, u in zip(makers, uses, strict=True)]
 
 
 def _whole(uses: list[_Use], shape: PyTree) -> jax.Array:
     """Whole gradients `[B, ...]`, put together from factors, block by block."""
     arrays = [a for use in uses for a in (use.x, use.delta)]
 
-    def one(rows: list[PyTree]) -> jax.Array:
+    def assemble(rows: list[PyTree]) -> jax.Array:
         own = [r.reshape(a.shape[1:]) for r, a in zip(rows, arrays, strict=True)]
-        made = map(factors.of_site, (u.site for u in uses), own[::2], own[1::2])
-        flat = functools.reduce(jnp.add, map(factors.gradient, made))
+        parts = map(factors.of_site, (u.site for u in uses), own[::2], own[1::2])
+        flat = functools.reduce(jnp.add, map(factors.gradient, parts))
         return flat.reshape(shape.shape).astype(shape.dtype)
 
     # Rows: before a loop XLA copies arrays with axes of length one.
     rows = [a.reshape(a.shape[0], -1) for a in arrays]
     count = len(rows[0])
     if count == 1 or all(use.site.unfold is None for use in uses):
-        return jax.vmap(one)(rows)
+        return jax.vmap(assemble)(rows)
     size = min(block(sum(factors.numbers(u.site) for u in uses)), -(-count // 2))
     # The buffer begins with a late number, not with zeros: those are there from the
     # start of the program, in the way of everything else. All of it is overwritten.
     late = rows[-1][0, 0].astype(shape.dtype)
-    return _blockwise(one, rows, jnp.broadcast_to(late, (count, *shape.shape)), size)
+    return _blockwise(
+        assemble, rows, jnp.broadcast_to(late, (count, *shape.shape)), size
+    )
 
 
 def block(numbers: int) -> int:
@@ -162,18 +164,18 @@ def block(numbers: int) -> int:
 
 
 def _blockwise(
-    one: Callable[[list[PyTree]], jax.Array],
+    assemble: Callable[[list[PyTree]], jax.Array],
     rows: list[jax.Array],
     out: jax.Array,
     size: int,
 ) -> jax.Array:
-    """`vmap(one)(rows)` written over `out`, `size` rows at a time."""
+    """`vmap(assemble)(rows)` written over `out`, `size` rows at a time."""
     last = len(out) - size  # The last block may begin inside the one before.
 
     def put(k: jax.Array, out: jax.Array) -> jax.Array:
         first = jnp.minimum(k * size, last)
         part = [lax.dynamic_slice_in_dim(r, first, size) for r in rows]
-        return lax.dynamic_update_slice_in_dim(out, jax.vmap(one)(part), first, 0)
+        return lax.dynamic_update_slice_in_dim(out, jax.vmap(assemble)(part), first, 0)
 
     return lax.fori_loop(0, -(-len(out) // size), put, out)
 
@@ -213,8 +215,8 @@ def along(leaf: Leaf, direction: jax.Array) -> jax.Array:
     if leaf is None:
         return jnp.zeros(())
     if isinstance(leaf, list):
-        one = jax.vmap(factors.along, (0, None))
-        return functools.reduce(jnp.add, [one(part, direction) for part in leaf])
+        products = jax.vmap(factors.along, (0, None))
+        return functools.reduce(jnp.add, [products(part, direction) for part in leaf])
     return jnp.tensordot(_wide(leaf), _wide(direction), direction.ndim)
 
 
@@ -229,15 +231,17 @@ def gram(leaf: Leaf, size: int) -> jax.Array:
     return jnp.matmul(rows, rows.T, precision=jax.lax.Precision.HIGHEST)
 
 
-def norms(made: Gradients) -> jax.Array:
+def norms(gradients: Gradients) -> jax.Array:
     """`|g_i|`, `[B]`; nan where the loss is not finite."""
-    return norms_of(made, [square_norms(leaf, made.losses) for leaf in made.leaves])
+    return norms_of(
+        gradients, [square_norms(leaf, gradients.losses) for leaf in gradients.leaves]
+    )
 
 
-def norms_of(made: Gradients, squares: Sequence[jax.Array]) -> jax.Array:
+def norms_of(gradients: Gradients, squares: Sequence[jax.Array]) -> jax.Array:
     """The norms from the square norms of the parameters."""
-    total = functools.reduce(jnp.add, squares, jnp.zeros_like(_wide(made.losses)))
-    return jnp.where(jnp.isfinite(made.losses), root(total), jnp.nan)
+    total = functools.reduce(jnp.add, squares, jnp.zeros_like(_wide(gradients.losses)))
+    return jnp.where(jnp.isfinite(gradients.losses), root(total), jnp.nan)
 
 
 def root(square: PyTree) -> jax.Array:
@@ -247,10 +251,10 @@ def root(square: PyTree) -> jax.Array:
 
 
 def weighted_sums(
-    made: Gradients, weights: jax.Array | None, keep: jax.Array
+    gradients: Gradients, weights: jax.Array | None, keep: jax.Array
 ) -> list[jax.Array]:
     """`sum_i weights_i * g_i` of every parameter over the examples that are kept."""
     return [
         weighted_sum(leaf, like, weights, keep)
-        for leaf, like in zip(made.leaves, made.shapes, strict=True)
+        for leaf, like in zip(gradients.leaves, gradients.shapes, strict=True)
     ]

@@ -71,7 +71,7 @@ def explain(
     for site in interpreter.all_sites(ways.flow.plan):
         uses.setdefault(site.leaf, []).append(site)
 
-    def one(leaf: int) -> Explanation:
+    def explain_leaf(leaf: int) -> Explanation:
         shape = tuple(given.params[leaf].shape)
         size = math.prod(shape)
         way, reason, numbers = "unused", "the loss does not depend on it", 0
@@ -84,7 +84,7 @@ def explain(
             way, reason = "factors", _uses(uses[leaf])
         return Explanation(given.names[leaf], shape, way, reason, numbers)
 
-    return tuple(map(one, range(len(given.params))))
+    return tuple(map(explain_leaf, range(len(given.params))))
 
 
 def _uses(sites: list[Site]) -> str:

@@ -135,8 +135,8 @@ def _merged(both: Axes, places: Axes, own: Axes) -> list[int]:
 def _arrange(array: PyTree, have: Axes, want: Axes) -> PyTree:
     """Sum over the axes that are not wanted and put the others in order."""
     array = jnp.sum(array, [i for i, a in enumerate(have) if a not in want])
-    kept = [a for a in have if a in want]
-    return jnp.transpose(array, [kept.index(a) for a in want])
+    remaining = [a for a in have if a in want]
+    return jnp.transpose(array, [remaining.index(a) for a in want])
 
 
 def join(parts: Sequence[Factors]) -> list[Factors]:
@@ -284,8 +284,10 @@ def _square_norm(f: Factors) -> jax.Array:
     if f.labels.is_look_up:
         return _of_rows(f.x, delta[0])
     x = f.x.reshape(both, f.places, -1)
-    one = {1: _one_place, 2: _two_places}.get(f.places, _many_places)
-    return one(x[0], delta[0]) if both == 1 else jnp.sum(jax.vmap(one)(x, delta))
+    of_places = {1: _one_place, 2: _two_places}.get(f.places, _many_places)
+    if both == 1:
+        return of_places(x[0], delta[0])
+    return jnp.sum(jax.vmap(of_places)(x, delta))
 
 
 def square(array: jax.Array) -> jax.Array:

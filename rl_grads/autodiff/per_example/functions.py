@@ -38,13 +38,15 @@ def per_example_gradients(
 
     def gradients(params: Params, *args: PyTree) -> PyTree:
         given = inputs.read(loss_fn, params, args, in_axes, has_aux)
-        made = batch.differentiate(given, whole=True)
+        differentiated = batch.differentiate(given, whole=True)
         shape = (given.size,)
         whole = [
             jnp.zeros(shape + like.shape, like.dtype) if leaf is None else leaf
-            for leaf, like in zip(made.leaves, made.shapes, strict=True)
+            for leaf, like in zip(
+                differentiated.leaves, differentiated.shapes, strict=True
+            )
         ]
-        return _with_aux(given.unflatten_params(whole), made, has_aux)
+        return _with_aux(given.unflatten_params(whole), differentiated, has_aux)
 
     return gradients
 
@@ -75,8 +77,8 @@ def per_example_norms(
 
     def norms(params: Params, *args: PyTree) -> PyTree:
         given = inputs.read(loss_fn, params, args, in_axes, has_aux)
-        made = batch.differentiate(given)
-        return _with_aux(batch.norms(made), made, has_aux)
+        gradients = batch.differentiate(given)
+        return _with_aux(batch.norms(gradients), gradients, has_aux)
 
     return norms
 
@@ -202,17 +204,19 @@ def reweighted_gradients(
 
     def gradients(params: Params, *args: PyTree) -> PyTree:
         given = inputs.read(loss_fn, params, args, in_axes, has_aux)
-        made = batch.differentiate(given)
-        norms = batch.norms(made)
+        differentiated = batch.differentiate(given)
+        norms = batch.norms(differentiated)
         keep = jnp.isfinite(norms)
 
         def total(weights: jax.Array | None) -> PyTree:
             safe = None if weights is None else jnp.where(keep, weights, 0)
-            return given.unflatten_params(batch.weighted_sums(made, safe, keep))
+            return given.unflatten_params(
+                batch.weighted_sums(differentiated, safe, keep)
+            )
 
         weights = weigh(jnp.where(keep, norms, 0))
         sums = jax.tree.map(total, weights, is_leaf=lambda w: w is None)
-        return _with_aux((sums, norms), made, has_aux)
+        return _with_aux((sums, norms), differentiated, has_aux)
 
     return gradients
 
@@ -235,5 +239,5 @@ def read_weights(weights: PyTree, size: int) -> jax.Array | None:
     return jnp.asarray(weights)
 
 
-def _with_aux(out: PyTree, made: Gradients, has_aux: bool) -> PyTree:
-    return (out, made.aux) if has_aux else out
+def _with_aux(out: PyTree, gradients: Gradients, has_aux: bool) -> PyTree:
+    return (out, gradients.aux) if has_aux else out

@@ -194,7 +194,7 @@ def _loop(
         own = division.carry
         return outs[:own], (outs[own:], list(distinct.values()))
 
-    carry, (ys, kept) = lax.scan(
+    carry, (ys, stacked) = lax.scan(
         step,
         operands[start:stop],
         (operands[stop:], taps[0]),
@@ -202,7 +202,7 @@ def _loop(
         reverse=eqn.params["reverse"],
         unroll=eqn.params["unroll"],
     )
-    return [*carry, *ys], (jax.tree.map(lambda place: kept[place], places[0]),)
+    return [*carry, *ys], (jax.tree.map(lambda place: stacked[place], places[0]),)
 
 
 _ENTER = dict.fromkeys(jaxprs.CALLS, _call) | {

@@ -141,8 +141,8 @@ def _loop(eqn: JaxprEqn, ins: list[Tag], live: tuple[bool, ...]) -> _Step:
     body, length = eqn.params["jaxpr"], eqn.params["length"]
     stop = consts + carry
     # A carry that never changes is a constant.
-    kept = [body.outvars[i] is body.invars[consts + i] for i in range(carry)]
-    constant = [True] * consts + kept
+    unchanged = [body.outvars[i] is body.invars[consts + i] for i in range(carry)]
+    constant = [True] * consts + unchanged
     tags = [
         *(
             _at_all_times(t, length) if k else bool(t)
@@ -152,10 +152,10 @@ def _loop(eqn: JaxprEqn, ins: list[Tag], live: tuple[bool, ...]) -> _Step:
     ]
     flow = walk(body, tags, jaxprs.live_in_loop(eqn, live)[0])
     changed = [t for t, k in zip(ins[:stop], constant, strict=True) if not k]
-    left = [t for t, k in zip(flow.outs[:carry], kept, strict=True) if not k]
+    left = [t for t, k in zip(flow.outs[:carry], unchanged, strict=True) if not k]
     refused = _refuse(changed, "is carried through a scan")
     refused |= _refuse([*left, *flow.outs[carry:]], "leaves a scan") | flow.refused
-    outs = [t if k else True for t, k in zip(ins[consts:stop], kept, strict=True)]
+    outs = [t if k else True for t, k in zip(ins[consts:stop], unchanged, strict=True)]
     outs += [True] * (len(live) - carry)
     return _Step(tuple(outs), inner=(flow.plan,), refused=refused)
 

@@ -86,14 +86,16 @@ def gradient_statistics(
         params: Params, weights: PyTree, *args: PyTree
     ) -> GradientStatistics:
         given = inputs.read(loss_fn, params, args, in_axes, has_aux)
-        made = batch.differentiate(given)
-        squares = [batch.square_norms(leaf, made.losses) for leaf in made.leaves]
-        norms = batch.norms_of(made, squares)
+        gradients = batch.differentiate(given)
+        squares = [
+            batch.square_norms(leaf, gradients.losses) for leaf in gradients.leaves
+        ]
+        norms = batch.norms_of(gradients, squares)
         keep = jnp.isfinite(norms)
-        total = batch.weighted_sums(made, read_weights(weights, given.size), keep)
+        total = batch.weighted_sums(gradients, read_weights(weights, given.size), keep)
         mean = None
         if cosines or noise_scale:
-            mean = _mean(made, keep, total if weights is None else None)
+            mean = _mean(gradients, keep, total if weights is None else None)
         unflatten = given.unflatten_params
         return GradientStatistics(
             gradient=unflatten(total),
@@ -101,22 +103,22 @@ def gradient_statistics(
             layer_norms=unflatten([batch.root(s) for s in squares])
             if layer_norms
             else None,
-            cosines=_cosines(made, mean, norms) if cosines else None,
-            gram=_gram(made) if gram else None,
+            cosines=_cosines(gradients, mean, norms) if cosines else None,
+            gram=_gram(gradients) if gram else None,
             noise_scale=_noise_scale(mean, norms, keep) if noise_scale else None,
             num_nonfinite=jnp.sum(~keep),
-            aux=made.aux if has_aux else None,
+            aux=gradients.aux if has_aux else None,
         )
 
     return statistics
 
 
 def _mean(
-    made: Gradients, keep: jax.Array, total: list[jax.Array] | None
+    gradients: Gradients, keep: jax.Array, total: list[jax.Array] | None
 ) -> list[jax.Array]:
     """The plain mean over the examples that are kept."""
     if total is None:
-        total = batch.weighted_sums(made, None, keep)
+        total = batch.weighted_sums(gradients, None, keep)
     count = jnp.maximum(jnp.sum(keep), 1)
     return [leaf / count for leaf in total]
 
@@ -125,17 +127,17 @@ def _square(tree: PyTree) -> jax.Array:
     return sum((jnp.sum(jnp.square(leaf)) for leaf in tree), jnp.zeros(()))
 
 
-def _cosines(made: Gradients, mean: Params, norms: jax.Array) -> jax.Array:
-    pairs = zip(made.leaves, mean, strict=True)
+def _cosines(gradients: Gradients, mean: Params, norms: jax.Array) -> jax.Array:
+    pairs = zip(gradients.leaves, mean, strict=True)
     products = sum(batch.along(leaf, direction) for leaf, direction in pairs)
     length = norms * batch.root(_square(mean))
     zero = length == 0
     return jnp.where(zero, 0, products / jnp.where(zero, 1, length))
 
 
-def _gram(made: Gradients) -> jax.Array:
-    size = made.losses.shape[0]
-    return sum((batch.gram(leaf, size) for leaf in made.leaves), jnp.zeros(()))
+def _gram(gradients: Gradients) -> jax.Array:
+    size = gradients.losses.shape[0]
+    return sum((batch.gram(leaf, size) for leaf in gradients.leaves), jnp.zeros(()))
 
 
 def _noise_scale(mean: Params, norms: jax.Array, keep: jax.Array) -> jax.Array:

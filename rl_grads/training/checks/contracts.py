@@ -62,7 +62,7 @@ class Own(NamedTuple):
 
     def refuse(self, expected: str, *found: PyTree) -> ConfigError:
         """The message for what it returns, and what came in its place."""
-        came = "".join(f", not {blame.shown(one)}" for one in found)
+        came = "".join(f", not {blame.shown(value)}" for value in found)
         return ConfigError(f"{self}: expected {expected}{came}; see {blame.PAGE}")
 
     def shapes(self, call: Function, *args: PyTree) -> PyTree:
@@ -77,9 +77,9 @@ def check_arguments(config: Config) -> None:
     Raises:
         ConfigError: Names it, with file and line.
     """
-    for one in _own(config):
-        wanted = ARGUMENTS[one.part.kind]
-        given = getattr(one.component, "score", one.component)  # Of a priority.
+    for tested in _own(config):
+        wanted = ARGUMENTS[tested.part.kind]
+        given = getattr(tested.component, "score", tested.component)  # Of a priority.
         if not callable(given):
             continue
         try:
@@ -90,7 +90,7 @@ def check_arguments(config: Config) -> None:
             signature.bind(*wanted)
         except TypeError:
             takes = ", ".join(str(p) for p in signature.parameters.values())
-            raise one.refuse(
+            raise tested.refuse(
                 f"a function of ({', '.join(wanted)}), not of ({takes})"
             ) from None
 
@@ -118,13 +118,17 @@ def check(config: Config, given: Given) -> None:
 def _check(own: Sequence[Own], given: Given, config: Config) -> None:
     environment = _environment(config, given)
     if given.agent is not None:
-        own = [one for one in own if not one.part.key.startswith(("agent", "network"))]
+        own = [
+            tested
+            for tested in own
+            if not tested.part.key.startswith(("agent", "network"))
+        ]
         _check_agent_given(given.agent, config, environment)
     if own:
         bench = _Bench(config, environment, _agent_of(config, given))
         for kind in _ORDER:
-            for one in (one for one in own if one.part.kind == kind):
-                _CHECKS[kind](one, bench)
+            for tested in (tested for tested in own if tested.part.kind == kind):
+                _CHECKS[kind](tested, bench)
 
 
 def _own(config: Config) -> Iterator[Own]:
@@ -266,29 +270,29 @@ def _is(value: PyTree, shape: tuple[int, ...]) -> bool:
 # --------------------------------------------------------------------- kind by kind
 
 
-def _loss(one: Own, bench: _Bench) -> None:
-    with blame.calling(str(one.part), one.component):
-        made = one.component(bench.network())
-    _of_one_transition(one, made, bench)
+def _loss(tested: Own, bench: _Bench) -> None:
+    with blame.calling(str(tested.part), tested.component):
+        loss = tested.component(bench.network())
+    _of_one_transition(tested, loss, bench)
 
 
-def _td_gradient(one: Own, bench: _Bench) -> None:
-    with blame.calling(str(one.part), one.component):
-        made = one.component(bench.loss())
-    _of_one_transition(one, made, bench)
+def _td_gradient(tested: Own, bench: _Bench) -> None:
+    with blame.calling(str(tested.part), tested.component):
+        loss = tested.component(bench.loss())
+    _of_one_transition(tested, loss, bench)
 
 
-def _of_one_transition(one: Own, made: PyTree, bench: _Bench) -> None:
-    if not callable(made):
+def _of_one_transition(tested: Own, loss: PyTree, bench: _Bench) -> None:
+    if not callable(loss):
         words = "a function of (params, bootstrap_params, transition, config)"
-        raise one.refuse(words, made)
+        raise tested.refuse(words, loss)
     params = bench.params()
 
     def call(params: Params, bootstrap_params: Params, now: Transition) -> PyTree:
-        return made(params, bootstrap_params, now, bench.config)
+        return loss(params, bootstrap_params, now, bench.config)
 
-    for wrong in _wrong_loss(one.shapes(call, params, params, bench.transition())):
-        raise one.refuse(*wrong)
+    for wrong in _wrong_loss(tested.shapes(call, params, params, bench.transition())):
+        raise tested.refuse(*wrong)
 
 
 def _wrong_loss(found: PyTree) -> Iterator[tuple[str, PyTree]]:
@@ -307,91 +311,93 @@ def _wrong_loss(found: PyTree) -> Iterator[tuple[str, PyTree]]:
             yield f"a scalar Signals.extra[{name!r}]", extra
 
 
-def _network(one: Own, bench: _Bench) -> None:
-    with blame.calling(str(one.part), one.component):
-        made = one.component(bench.config.network, bench.num_outputs)
-    if not (hasattr(made, "init") and hasattr(made, "apply")):
+def _network(tested: Own, bench: _Bench) -> None:
+    with blame.calling(str(tested.part), tested.component):
+        network = tested.component(bench.config.network, bench.num_outputs)
+    if not (hasattr(network, "init") and hasattr(network, "apply")):
         words = "something with init(key, obs) and apply(params, obs)"
-        raise one.refuse(words, made)
+        raise tested.refuse(words, network)
     obs = bench.environment.observation
 
     def call(key: jax.Array, obs: jax.Array) -> PyTree:
-        return made.apply(made.init(key, obs), obs)
+        return network.apply(network.init(key, obs), obs)
 
-    found = one.shapes(call, prng.key(0), obs)
+    found = tested.shapes(call, prng.key(0), obs)
     if not _is(found, (bench.num_outputs,)):
-        raise one.refuse(f"outputs [{bench.num_outputs}]", found)
+        raise tested.refuse(f"outputs [{bench.num_outputs}]", found)
 
 
-def _priority(one: Own, bench: _Bench) -> None:
-    found = one.shapes(lambda s: one.component(s, bench.config), bench.signals())
+def _priority(tested: Own, bench: _Bench) -> None:
+    found = tested.shapes(lambda s: tested.component(s, bench.config), bench.signals())
     if not _is(found, (_BATCH,)):
-        raise one.refuse(
+        raise tested.refuse(
             f"scores of the shape of a batch [B], not {blame.shown(found)}"
         )
 
 
-def _sampler(one: Own, bench: _Bench) -> None:
+def _sampler(tested: Own, bench: _Bench) -> None:
     training = bench.config.training
     size = Size(rows=100, num_envs=training.num_envs, num_steps=1, side=0)
     time = jax.ShapeDtypeStruct((), jnp.int32)
 
     def call(time: jax.Array) -> PyTree:
-        return one.component(prng.key(0), Stored(size, time), _BATCH, bench.config)
+        return tested.component(prng.key(0), Stored(size, time), _BATCH, bench.config)
 
-    found = one.shapes(call, time)
+    found = tested.shapes(call, time)
     if not (_is(found, (_BATCH,)) and jnp.issubdtype(found.dtype, jnp.integer)):
-        raise one.refuse("integer slots [count]", found)
+        raise tested.refuse("integer slots [count]", found)
 
 
-def _transformation(one: Own, bench: _Bench) -> None:
-    section = bench.config.optimizer if one.part.kind == "optimizer" else bench.config
-    with blame.calling(str(one.part), one.component):
-        made = one.component(section)
-    if not (hasattr(made, "init") and hasattr(made, "update")):
-        raise one.refuse("an optax.GradientTransformation", made)
+def _transformation(tested: Own, bench: _Bench) -> None:
+    section = (
+        bench.config.optimizer if tested.part.kind == "optimizer" else bench.config
+    )
+    with blame.calling(str(tested.part), tested.component):
+        transformation = tested.component(section)
+    if not (hasattr(transformation, "init") and hasattr(transformation, "update")):
+        raise tested.refuse("an optax.GradientTransformation", transformation)
     params = bench.params()
 
     def call(params: Params) -> PyTree:
-        return made.update(params, made.init(params), params)
+        return transformation.update(params, transformation.init(params), params)
 
-    found = one.shapes(call, params)
+    found = tested.shapes(call, params)
     if not (isinstance(found, tuple) and len(found) == 2):
-        raise one.refuse(
+        raise tested.refuse(
             f"update() to return (updates, state), not {blame.shown(found)}"
         )
     if not _alike(found[0], params):
-        raise one.refuse("updates of the parameters' shapes")
+        raise tested.refuse("updates of the parameters' shapes")
 
 
-def _alike(one: PyTree, other: PyTree) -> bool:
+def _alike(tree: PyTree, other: PyTree) -> bool:
     """Whether two trees have the same structure and shapes."""
-    if jax.tree.structure(one) != jax.tree.structure(other):
+    if jax.tree.structure(tree) != jax.tree.structure(other):
         return False
-    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True)
     return all(a.shape == b.shape for a, b in pairs)
 
 
-def _estimator(one: Own, bench: _Bench) -> None:
-    with blame.calling(str(one.part), one.component):
-        made = one.component(bench.config)
-    if not (hasattr(made, "init") and hasattr(made, "update")):
-        raise one.refuse("an Estimator(init, update)", made)
+def _estimator(tested: Own, bench: _Bench) -> None:
+    with blame.calling(str(tested.part), tested.component):
+        estimator = tested.component(bench.config)
+    if not (hasattr(estimator, "init") and hasattr(estimator, "update")):
+        raise tested.refuse("an Estimator(init, update)", estimator)
     params, loss = bench.params(), bench.loss()
 
     def call(params: Params, batch: Transition) -> PyTree:
         about = About(loss, params, params, batch, None, bench.config)
-        return made.update(made.init(params), prng.key(0), about)
+        return estimator.update(estimator.init(params), prng.key(0), about)
 
-    found = one.shapes(call, params, bench.batch())
+    found = tested.shapes(call, params, bench.batch())
     if not (isinstance(found, tuple) and len(found) == 3):
         words = "update() to return (gradient, signals, state)"
-        raise one.refuse(words, found)
+        raise tested.refuse(words, found)
     if not _alike(found[0], params):
-        raise one.refuse("a gradient of the parameters' shapes")
+        raise tested.refuse("a gradient of the parameters' shapes")
 
 
-def _diagnostic(one: Own, bench: _Bench) -> None:
+def _diagnostic(tested: Own, bench: _Bench) -> None:
     agent, loss = bench.make_agent(bench.environment), bench.loss()
 
     def call(key: jax.Array, obs: jax.Array, batch: Transition) -> PyTree:
@@ -401,58 +407,62 @@ def _diagnostic(one: Own, bench: _Bench) -> None:
             return loss(params, state.params, transition, bench.config)
 
         view = View(batch, jnp.arange(_BATCH), now, key, state)
-        return one.component(view, bench.config)
+        return tested.component(view, bench.config)
 
-    found = one.shapes(call, prng.key(0), bench.environment.observation, bench.batch())
+    found = tested.shapes(
+        call, prng.key(0), bench.environment.observation, bench.batch()
+    )
     values = found if isinstance(found, Mapping) else {"": found}
     for name, value in values.items():
         if not _is(value, ()):
             which = f"a number under {name!r}" if name else "a number, or several"
-            raise one.refuse(which, value)
+            raise tested.refuse(which, value)
 
 
-def _trace(one: Own, bench: _Bench) -> None:
+def _trace(tested: Own, bench: _Bench) -> None:
     params, decay = bench.params(), jax.ShapeDtypeStruct((), jnp.result_type(float))
-    if not callable(one.component):
+    if not callable(tested.component):
         return
-    found = one.shapes(one.component, params, params, decay)
+    found = tested.shapes(tested.component, params, params, decay)
     if not _alike(found, params):
-        raise one.refuse("a trace of the parameters' shapes", found)
+        raise tested.refuse("a trace of the parameters' shapes", found)
 
 
-def _agent(one: Own, bench: _Bench) -> None:
+def _agent(tested: Own, bench: _Bench) -> None:
     config = bench.config
     if not hasattr(config.agent, "discount"):
         derived = "derived from rl_grads.agents.schema.QLearning or Prediction"
-        raise one.refuse(f"a schema with `discount` beside its name, {derived}")
-    with blame.calling(str(one.part), one.component):
-        made = one.component(config, bench.environment.num_actions)
-    if not isinstance(made, Agent):
-        raise one.refuse("an rl_grads.agents.Agent", made)
-    _check_functions(one, made, bench)
+        raise tested.refuse(f"a schema with `discount` beside its name, {derived}")
+    with blame.calling(str(tested.part), tested.component):
+        agent = tested.component(config, bench.environment.num_actions)
+    if not isinstance(agent, Agent):
+        raise tested.refuse("an rl_grads.agents.Agent", agent)
+    _check_functions(tested, agent, bench)
 
 
-def _check_functions(one: Own, made: Agent, bench: _Bench) -> None:
-    shapes = one.shapes
+def _check_functions(tested: Own, agent: Agent, bench: _Bench) -> None:
+    shapes = tested.shapes
     config, obs = bench.config, bench.environment.observation
-    state = shapes(lambda key, obs: made.init(key, obs, config), prng.key(0), obs)
+    state = shapes(lambda key, obs: agent.init(key, obs, config), prng.key(0), obs)
     if not isinstance(state, AgentState):
-        raise one.refuse("init() to return an AgentState", state)
-    if made.act is not None:
-        act = made.act
+        raise tested.refuse("init() to return an AgentState", state)
+    if agent.act is not None:
+        act = agent.act
         action = shapes(lambda s, k, o: act(s, k, o, config), state, prng.key(0), obs)
         if not (_is(action, ()) and jnp.issubdtype(action.dtype, jnp.integer)):
-            raise one.refuse("act() to return an integer action", action)
+            raise tested.refuse("act() to return an integer action", action)
     if config.replay is None:
         return  # Its batches are in order of time; the program itself tells.
-    found = shapes(lambda s, b: made.update(s, b, None, config), state, bench.batch())
+    found = shapes(lambda s, b: agent.update(s, b, None, config), state, bench.batch())
     if not (isinstance(found, tuple) and len(found) == 2):
-        raise one.refuse("update() to return (state, Update)", found)
+        raise tested.refuse("update() to return (state, Update)", found)
     if not _alike(found[0], state):
-        raise one.refuse("update() to return a state of the shapes that init() makes")
+        raise tested.refuse(
+            "update() to return a state of the shapes that init() makes"
+        )
 
 
-def _nothing(one: Own, bench: _Bench) -> None:
+def _nothing(tested: Own, bench: _Bench) -> None:
     """Its arguments and its result are checked where it is made."""
 
 

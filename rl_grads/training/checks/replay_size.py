@@ -52,8 +52,8 @@ def _bytes(config: Config, environment: Environment) -> int:
         return 0
     frame = environment.observation
     obs = jax.ShapeDtypeStruct((size.num_envs, *frame.shape), frame.dtype)
-    made = jax.eval_shape(
+    shapes = jax.eval_shape(
         lambda obs: memory.create(size, obs, jax.numpy.result_type(float), config), obs
     )
-    leaves = jax.tree.leaves(made)
+    leaves = jax.tree.leaves(shapes)
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)

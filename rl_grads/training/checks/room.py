@@ -31,19 +31,19 @@ def check(config: Config, given: Given, environment: Environment, members: int) 
         ConfigError: Names the largest part, what it would take and what there is.
     """
     parts = sizes(config, given, environment)
-    one, room = sum(parts.values()), devices.memory() * devices.memories()
+    per_member, room = sum(parts.values()), devices.memory() * devices.memories()
     idle = max(members - AT_ONCE * jax.local_device_count(), 0)
-    together = members * one - idle * parts["an update"]
+    together = members * per_member - idle * parts["an update"]
     if together <= room:
         return
-    if one > devices.memory():
+    if per_member > devices.memory():
         raise ConfigError(_too_large(config, parts, room))
-    most = int(room / one)
+    most = int(room / per_member)
     largest = max(parts, key=lambda name: parts[name])
     raise ConfigError(
         f"seeds={members}: expected at most about {most:,}, as a member takes "
-        f"{_bytes(one)} (most of it {largest}) and all together {_bytes(together)} of "
-        f"{_bytes(room)} that there are"
+        f"{_bytes(per_member)} (most of it {largest}) and all together "
+        f"{_bytes(together)} of {_bytes(room)} that there are"
     )
 
 

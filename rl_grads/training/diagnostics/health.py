@@ -135,8 +135,8 @@ def _of_activations(parts: Parts, member: MemberState, view: View) -> Metrics:
     if not set(OF_ACTIVATIONS) & set(asked(wanted)):
         return {}
     assert parts.agent.activations is not None
-    one = jax.vmap(parts.agent.activations, (None, 0))
-    found, metrics = one(params, view.batch.s_tm1), {}
+    activations = jax.vmap(parts.agent.activations, (None, 0))
+    found, metrics = activations(params, view.batch.s_tm1), {}
     if wanted.dormant_threshold is not None:
         fractions = measures.dormant_fractions(found, wanted.dormant_threshold)
         metrics |= _prefixed("dormant", fractions)

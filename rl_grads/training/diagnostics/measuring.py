@@ -186,7 +186,7 @@ def _norms(parts: Parts, member: MemberState, batch: Transition) -> _Norms:
     mean = jax.grad(lambda p: jnp.mean(jax.vmap(loss, (None, 0))(p, batch)[0]))(params)
     scale = _preconditioner(parts.config, member.agent, mean)
 
-    def one(example: Transition) -> tuple[jax.Array, jax.Array, Signals]:
+    def differentiate(example: Transition) -> tuple[jax.Array, jax.Array, Signals]:
         gradient, signals = jax.grad(loss, has_aux=True)(params, example)
         outer = jax.tree.map(jnp.multiply, gradient, last)
         extra = {"gradient_norm_last_layer": jnp.sqrt(_square(outer))}
@@ -194,7 +194,7 @@ def _norms(parts: Parts, member: MemberState, batch: Transition) -> _Norms:
         signals = Signals(signals.td_error, extra, jnp.sqrt(square))
         return square, _square(gradient, scale), signals
 
-    raw, scaled, signals = jax.lax.map(one, batch, batch_size=_TOGETHER)
+    raw, scaled, signals = jax.lax.map(differentiate, batch, batch_size=_TOGETHER)
     preconditioned = None if scale is None else _Squares(scaled, _square(mean, scale))
     return _Norms(_Squares(raw, _square(mean)), preconditioned, signals)
 
@@ -204,8 +204,8 @@ def _loss(parts: Parts, member: MemberState) -> PyTree:
     agent = member.agent
     bootstrap = agent.params if agent.target_params is None else agent.target_params
 
-    def loss(params: Params, one: Transition) -> tuple[jax.Array, Signals]:
-        return parts.agent.loss(params, bootstrap, one, parts.config)
+    def loss(params: Params, example: Transition) -> tuple[jax.Array, Signals]:
+        return parts.agent.loss(params, bootstrap, example, parts.config)
 
     return loss
 
