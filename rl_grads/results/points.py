@@ -35,7 +35,7 @@ class Point(NamedTuple):
     @property
     def has_ended(self) -> bool:
         """Whether it trains no more."""
-        return bool(self.summary)
+        return isinstance(self.summary.get("status"), str)
 
     @property
     def diverged(self) -> bool:
