@@ -53,6 +53,13 @@ def resolve_mode(settings: WandB) -> str:
     return "online" if has_credentials() else "offline"
 
 
+def default_entity() -> str | None:
+    """The account's own team or user, as W&B's server says it; None: it says none."""
+    import wandb
+
+    return wandb.Api().default_entity
+
+
 class WandBMirror:
     """Sends every row to the W&B run of its member, or of its point.
 
