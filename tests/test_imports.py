@@ -41,6 +41,7 @@ ONLY_IN = {
     "omegaconf": ("rl_grads.cli",),
     "hydra._internal": ("rl_grads.cli.hydra_private",),
     "wandb": ("rl_grads.tracking.wandb",),
+    "wandb_workspaces": ("rl_grads.tracking.wandb_view",),
     "trackio": ("rl_grads.tracking.trackio", "rl_grads.cli.dashboard"),
 }
 ABOVE = ("experiments", "tests", "scripts")

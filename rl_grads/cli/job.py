@@ -1,5 +1,6 @@
 """What a training job must know beside its config."""
 
+import pathlib
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -41,6 +42,20 @@ class Job(NamedTuple):
             yield f"--plugin {shlex.quote(name)}"
         if self.config_dir is not None:
             yield f"--config-dir {shlex.quote(self.config_dir)}"
+
+    def of_sweep(self, directory: pathlib.Path) -> "Job":
+        """The job for runs of a sweep that go on; itself where the folder is none's.
+
+        Raises:
+            ConfigError: The folder says what no sweep of ours would.
+        """
+        from rl_grads.tracking import sweep as sweeps
+
+        if not sweeps.is_sweep(directory):
+            return self
+        entries = sweeps.read(directory).entries
+        keys = (text.partition("=")[0] for one in entries for text in one.overrides)
+        return self._replace(sweep=str(directory), swept=tuple(dict.fromkeys(keys)))
 
     def origin(
         self, choices: Mapping[str, str], unresolved: Mapping[str, str]

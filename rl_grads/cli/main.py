@@ -12,6 +12,7 @@ COMMANDS = {
     "report": "write runs and sweeps as one HTML page: tables, curves, gradients",
     "dashboard": "open the local web page with the curves of all runs",
     "sync": "upload every offline W&B run below a folder",
+    "wandb": "save a view of a W&B project, its sections in the order of reading",
     "plot": "draw a figure of a run or a sweep, as PNG and as PDF",
     "anatomy": "name the largest gradients in the batch of one update of a run",
     "audit": "print which parameters a loss moves, and by which of its terms",

@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
         for run in waiting:
             print(run.directory)
         return 0
-    _check_server(parser)
+    check_server(parser)
     return _upload(waiting)
 
 
@@ -95,7 +95,7 @@ def _synced(run: Offline) -> str:
     return f"not uploaded ({told[-1] or f'exit status {done.returncode}'})"
 
 
-def _check_server(parser: argparse.ArgumentParser) -> None:
+def check_server(parser: argparse.ArgumentParser) -> None:
     """Refuse what `wandb sync` would wait for without an end, or ask for."""
     from rl_grads.tracking.wandb import has_credentials
 

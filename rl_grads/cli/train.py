@@ -123,6 +123,7 @@ def _resume(job: Job, request: "compose.Request", asked: signals.Signals) -> Non
     from rl_grads.training.population import Member
     from rl_grads.training.train import claimed
 
+    job = job.of_sweep(found.home.parent)
     origin = job.origin(found.choices, found.unresolved)
     if found.whole is not None:
         members = keep_schedules(found.whole.members)

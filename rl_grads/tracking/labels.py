@@ -2,7 +2,7 @@
 
 import json
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from rl_grads.config import shorten
@@ -66,6 +66,30 @@ def tags(**values: str | None) -> tuple[str, ...]:
     """
     given = ((kind, value) for kind, value in values.items() if value)
     return tuple(f"{kind}:{value}"[:_LONGEST_TAG] for kind, value in given)
+
+
+def sections(metrics: Iterable[str]) -> dict[str, list[str]]:
+    """Metrics by what stands before their slash, in the order in which they are shown.
+
+    Example:
+        >>> made = sections(["clip/angle", "evaluation/length", "evaluation/return"])
+        >>> list(made), made["evaluation"]
+        (['evaluation', 'clip'], ['evaluation/return', 'evaluation/length'])
+    """
+    tops = [_section(name) for name in FIRST]
+    found: dict[str, list[str]] = {}
+    for name in sorted(metrics, key=lambda name: (_place(name, FIRST), name)):
+        found.setdefault(_section(name), []).append(name)
+    order = sorted(found, key=lambda section: (_place(section, tops), section))
+    return {section: found[section] for section in order}
+
+
+def _place(name: str, order: Sequence[str]) -> int:
+    return order.index(name) if name in order else len(order)
+
+
+def _section(metric: str) -> str:
+    return metric.partition("/")[0]
 
 
 # ----------------------------------------------------------------------- what differs

@@ -56,18 +56,25 @@ class Run(NamedTuple):
     over_members: Callable[[Columns], Mapping[str, Sequence[float]]] = means
 
 
-def run_ids(run: Run, tracker: str, count: int, resume: bool) -> list[str]:
-    """Ids under which a tracker knows this run: new ones, or those of the resumed run.
+class Ids(NamedTuple):
+    """Ids under which a tracker knows a run: now, and before it was resumed."""
+
+    now: list[str]
+    before: list[str]
+
+
+def run_ids(run: Run, tracker: str, count: int, resume: bool) -> Ids:
+    """Ids for what a tracker shows: those of the resumed run, or as many new ones.
 
     They are kept in `<tracker>.json` in the run's directory.
     """
     path = run.directory / f"{tracker}.json"
-    ids = _known_ids(path) if resume else []
-    if len(ids) == count:
-        return ids
-    ids = [secrets.token_hex(8) for _ in range(count)]
-    write_json(path, {"project": run.settings.wandb.project, "ids": ids})
-    return ids
+    before = _known_ids(path) if resume else []
+    if len(before) == count:
+        return Ids(before, before)
+    now = [secrets.token_hex(8) for _ in range(count)]
+    write_json(path, {"project": run.settings.wandb.project, "ids": now})
+    return Ids(now, before)
 
 
 def _known_ids(path: pathlib.Path) -> list[str]:

@@ -39,13 +39,14 @@ class TrackioMirror:
         self._project = run.settings.wandb.project
         self._shown = shown(run)
         self._configs = [dict(_flat(config(run, one), "")) for one in self._shown]
-        self._ids = run_ids(run, "trackio", len(self._shown), resume)
+        ids = run_ids(run, "trackio", len(self._shown), resume)
+        self._ids = ids.now
         self._waiting: list[tuple[datetime.datetime, Sequence[Row]]] = []
         self._written = time.monotonic()
         self._store.validate_project_name(self._project)
         if resume and not self._network_disk:
-            for one, id in zip(self._shown, self._ids, strict=True):
-                self._store.delete_run(self._project, one.name, run_id=id)
+            for id in ids.before:  # Names are no ids: another run may have this one's.
+                self._store.delete_run(self._project, id, run_id=id)
 
     def log(self, rows: Sequence[Row]) -> None:
         """Keep the rows of one step and write now and then."""

@@ -53,6 +53,13 @@ def resolve_mode(settings: WandB) -> str:
     return "online" if has_credentials() else "offline"
 
 
+def default_entity() -> str | None:
+    """The account's own team or user, as W&B's server says it; None: it says none."""
+    import wandb
+
+    return wandb.Api().default_entity
+
+
 class WandBMirror:
     """Sends every row to the W&B run of its member, or of its point.
 
@@ -77,13 +84,13 @@ class WandBMirror:
         self._run, self._shown = run, shown(run)
         ids = run_ids(run, "wandb", len(self._shown), resume)
         if mode == "offline" and resume:
-            _remove_unsynced(run.directory, ids)
+            _remove_unsynced(run.directory, ids.before)
         self._runs: dict[Shown, Any] = {}
 
         def start(one: Shown, id: str) -> None:
             self._runs[one] = _start(run, mode, id, one, resume)
 
-        _in_parallel(start, zip(self._shown, ids, strict=True))
+        _in_parallel(start, zip(self._shown, ids.now, strict=True))
 
     def log(self, rows: Sequence[Row]) -> None:
         """Send what is shown of the rows of one step."""

@@ -7,6 +7,8 @@ from omegaconf import OmegaConf
 
 from rl_grads.tracking import sweep as sweeps
 from rl_grads.tracking.lease import Lease
+from rl_grads.tracking.shown import shown
+from rl_grads.training import session
 
 RATES = "optimizer.learning_rate=1e-3,1e-2"
 SMALL = ("network=mlp", "network.hidden=[8]", "run.id=s")
@@ -129,6 +131,20 @@ def test_a_point_goes_on_with_its_whole_population(train, command, swept):
     assert status == 0, err
     assert "sweeps/s/population-0: 2 points, 4 members" in err
     assert [rows(swept / number) for number in "01"] == before
+
+
+def test_a_point_that_goes_on_is_called_as_before(command, swept, monkeypatch):
+    told, describe = [], session._describe
+    monkeypatch.setattr(
+        session, "_describe", lambda *given: told.append(describe(*given)) or told[-1]
+    )
+    status, _, err = command("train", "resume=sweeps/s/1", "training.total_steps=60")
+    assert status == 0, err
+    assert [(shown(run)[0].name, run.group) for run in told] == [
+        ("lr=1e-3 · seed 0", "s"),
+        ("lr=0.01 · seed 0", "s"),
+    ]
+    assert {run.company for run in told} == {4}
 
 
 def test_a_point_is_taken_apart_in_its_population(command, swept):

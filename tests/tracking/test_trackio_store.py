@@ -82,6 +82,14 @@ def test_a_resumed_run_shows_what_the_file_says(make_run, store):
     assert rows(store, NAMES[1]) == [(10, 10.0), (20, 20.0), (30, 60.0), (50, 100.0)]
 
 
+def test_a_resume_may_show_a_point_where_there_were_members(make_run, store):
+    offset = train(make_run(trackio=True), (10,))
+    train(make_run("other", trackio=True), (10,))
+    train(make_run(trackio=True, runs="point"), (20,), offset)
+    assert store.get_runs("rl_grads") == [*NAMES, "walk/today"]  # Of the other.
+    assert rows(store, "walk/today") == [(10, 12.0), (20, 24.0)]
+
+
 def test_members_with_one_seed_stay_apart(make_run, store):
     run = make_run(trackio=True)._replace(seeds=(7, 7, 7))
     train(run, (10, 20))

@@ -184,6 +184,14 @@ def test_a_resumed_run_has_its_id_and_no_row_twice(make_run):
     assert [r["env_steps"] for r in s.rows] == [10, 20, 30, 50]
 
 
+def test_a_resume_may_show_a_point_where_there_were_members(make_run):
+    run = make_run(runs="member", mode="offline")
+    offset = train(run, (10,))
+    train(make_run(runs="point", mode="offline"), (20,), offset)
+    (s,) = read(run)
+    assert [r["env_steps"] for r in s.rows] == [10, 20]
+
+
 def test_a_new_run_in_the_same_directory_has_a_new_id(make_run):
     run = make_run(runs="point", mode="offline")
     train(run, (10,))
