@@ -29,7 +29,7 @@ from rl_grads.cli.sweep_plan import Plan
 from rl_grads.config import ConfigError
 from rl_grads.tracking import folder
 from rl_grads.tracking import sweep as sweeps
-from rl_grads.tracking.sweep import Entry
+from rl_grads.tracking.sweep import Entry, Sweep
 
 _PATIENCE = 60.0  # Seconds in which another process must have laid its points out.
 _PAUSE = 0.5
@@ -95,9 +95,9 @@ def _lay_out(
     deadline = time.monotonic() + _PATIENCE
     while True:
         going_on = job.going_on and sweeps.is_sweep(home)
-        before = sweeps.read(home) if going_on else None
+        before = _still_there(home, sweeps.read(home)) if going_on else None
         found = sweep_plan.make(master, overrides, again, before)
-        if before is not None and before.entries == found.sweep.entries:
+        if before is not None and before == found.sweep:
             return _LaidOut(found, master)  # Nothing is to be written.
         try:
             with folder.claimed(home, going_on, master.run.overwrite):
@@ -108,6 +108,25 @@ def _lay_out(
             if not job.going_on or time.monotonic() > deadline:
                 raise
             time.sleep(_PAUSE)
+
+
+def _still_there(home: pathlib.Path, sweep: Sweep) -> Sweep:
+    """A sweep whose points that somebody has removed are to be trained once more.
+
+    They leave a population that is done; one that is not is continued as a whole.
+    """
+    done = {
+        entry.population
+        for entry in sweep.entries
+        if (home / str(entry.number) / folder.SUMMARY).exists()
+    }
+    entries = tuple(
+        entry._replace(population=None)
+        if entry.population in done and not (home / str(entry.number)).exists()
+        else entry
+        for entry in sweep.entries
+    )
+    return sweep._replace(entries=entries)
 
 
 def _again(job: Job, home: pathlib.Path) -> list[str]:

@@ -332,7 +332,7 @@ def test_a_named_sweep_goes_on(train, home):
     shutil.rmtree(second)
     status, out, err = train(*SAVED, *argv)
     assert status == 0, err
-    assert "sweeps/job/0: finished before" in out.replace("\n", "")
+    assert "sweeps/job/population-0: finished before" in out
     assert (second / "metrics.jsonl").read_bytes() == rows
     status, _, err = train(*SAVED, *argv[:-1])
     assert status == 2
