@@ -219,8 +219,24 @@ def read(argv: Sequence[str]) -> Request:
             _check_nothing_below(group, parsed)
     options = [a for a in argv if a not in flags.overrides]
     multirun = flags.multirun or "hydra.mode=MULTIRUN" in flags.overrides
+    if not multirun:
+        check_values(parsed)
     shows = (flags.cfg, flags.info, flags.hydra_help, flags.shell_completion)
     return Request([*options, *flags.overrides], flags, multirun, not any(shows))
+
+
+def check_values(overrides: Sequence[Override]) -> None:
+    """Refuse what has no values to train with: an interval is for a search.
+
+    Raises:
+        ConfigError: Names it.
+    """
+    for override in overrides:
+        if isinstance(override.value(), IntervalSweep):
+            given = shorten_value(str(override.input_line))
+            words = "values to train with, such as .1,.2 or range(1,5)"
+            search = "interval() is for -m sweep=random or sweep=sobol"
+            raise ConfigError(f"{given}: expected {words}; {search}")
 
 
 def _can_be_off(group: str) -> bool:
@@ -254,9 +270,6 @@ def _check_kind(argument: str) -> Override:
         raise ConfigError(f"{given}: expected KEY=VALUE")
     if override.is_delete() and (group in GROUPS or group in declared()):
         raise ConfigError(f"{given}: expected {_off(group)}; nothing is taken away")
-    if isinstance(override.value(), IntervalSweep):
-        words = "values to train with, such as .1,.2 or range(1,5)"
-        raise ConfigError(f"{given}: expected {words}; interval() is for a search")
     if group in (*GROUPS, "experiment") or "/" in group:
         value: Value = override.value()
         _check_names(given, getattr(value, "list", value))  # That of a sweep.

@@ -12,17 +12,18 @@ from typing import Any, NamedTuple
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from rl_grads.cli import compose
-from rl_grads.cli.errors import KNOWN, explain
+from rl_grads.cli.errors import KNOWN, declared, explain, shorten_value
 from rl_grads.cli.hydra_private import (
     BasicSweeper,
     ConfigLoaderImpl,
 )
-from rl_grads.config import ConfigError, Field, canonical, replace, walk
+from rl_grads.config import ConfigError, Field, canonical, nearest, replace, walk
+from rl_grads.search import spaces
 from rl_grads.training.schema import Config
 from rl_grads.typing import Value
 
@@ -75,7 +76,57 @@ def split(sources: Sources, overrides: Sequence[str]) -> list[tuple[str, ...]]:
         HydraException: A sweep is of a kind that has no values.
     """
     parsed = _parsed(sources, overrides)
+    if _method(sources) != "grid":
+        return _drawn(sources, parsed)
+    compose.check_values(parsed)
     return [tuple(point) for point in BasicSweeper.split_arguments(parsed, None)[0]]
+
+
+def _method(sources: Sources) -> str:
+    """The name of what chooses the points."""
+    return str(sources.master.hydra.runtime.choices.get("sweep", "grid"))
+
+
+_PLACES = {"random": spaces.random_places, "sobol": spaces.sobol_places}
+
+
+def _drawn(sources: Sources, parsed: Sequence[Override]) -> list[tuple[str, ...]]:
+    """The points that a search draws from what is swept, beside what is not."""
+    known = declared()
+    swept = [override for override in parsed if override.is_sweep_override()]
+    fixed = [
+        f"{o.get_key_element()}={o.get_value_element_as_str()}"
+        for o in parsed
+        if not o.is_sweep_override()
+    ]
+    if not swept:
+        method = _method(sources)
+        expected = "expected a key to draw, such as optimizer.learning_rate="
+        raise ConfigError(f"sweep={method}: {expected}interval(1e-4,1e-2)")
+    dimensions = [_dimension(override, known) for override in swept]
+    how = sources.master.sweep
+    places = _PLACES[_method(sources)](how.points, len(dimensions), how.seed)
+    return [(*fixed, *point) for point in spaces.draw(dimensions, places)]
+
+
+def _dimension(override: Override, known: Mapping[str, Field]) -> spaces.Dimension:
+    """What is drawn for a key: one of some values, or a number of an interval."""
+    key, value = override.get_key_element(), override.value()
+    if not isinstance(value, IntervalSweep):
+        return spaces.Choice(
+            tuple(f"{key}={option}" for option in override.sweep_string_iterator())
+        )
+    given, field = shorten_value(str(override.input_line)), known.get(key)
+    if field is None:
+        raise ConfigError(f"{given}: expected a key with numbers{nearest(key, known)}")
+    low, high = value.start, value.end
+    if low is None or high is None or not low < high:
+        raise ConfigError(f"{given}: expected two numbers, the lower one first")
+    for end in (low, high):
+        if end not in field.domain:
+            raise ConfigError(f"{given}: expected ends in the domain, {field.domain}")
+    log = "log" in value.tags or (low > 0 and spaces.is_scale(field.domain))
+    return spaces.Range(key, float(low), float(high), log, field.type is int)
 
 
 def swept(sources: Sources, overrides: Sequence[str]) -> set[str]:
