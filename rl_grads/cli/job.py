@@ -54,7 +54,7 @@ class Job(NamedTuple):
         if not sweeps.is_sweep(directory):
             return self
         entries = sweeps.read(directory).entries
-        keys = (text.partition("=")[0] for one in entries for text in one.overrides)
+        keys = (text.partition("=")[0] for entry in entries for text in entry.overrides)
         return self._replace(sweep=str(directory), swept=tuple(dict.fromkeys(keys)))
 
     def origin(

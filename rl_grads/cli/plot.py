@@ -72,10 +72,10 @@ def _parser() -> argparse.ArgumentParser:
         help="worst value shown, the lowest where higher is better; points beyond it, "
         "and those that diverged, stand on it (default: the worst of all intervals)",
     )
-    for one in (curves, learned, sensitivity):
-        _files(one)
-    for one in (curves, sensitivity):
-        _common(one)
+    for command in (curves, learned, sensitivity):
+        _files(command)
+    for command in (curves, sensitivity):
+        _common(command)
     return parser
 
 
@@ -165,22 +165,24 @@ def _sensitivity(options: argparse.Namespace) -> "Figure":
     found = _finished(runs, metric)
     _check_explained(runs, options)
     pooled: dict[tuple[float, str], list[_Final]] = {}
-    for one in found:
-        line = "" if options.lines is None else _line(one.point, options.lines)
-        pooled.setdefault((_number(one.point, options.x), line), []).append(one)
-    made = [
+    for final in found:
+        line = "" if options.lines is None else _line(final.point, options.lines)
+        pooled.setdefault((_number(final.point, options.x), line), []).append(final)
+    plotted = [
         plots.Point(
             x=x,
             line=line or metric,
-            values=[v for one in alike for v in one.values],
-            diverged=any(one.point.diverged for one in alike),
+            values=[v for final in alike for v in final.values],
+            diverged=any(final.point.diverged for final in alike),
         )
         for (x, line), alike in pooled.items()
     ]
     x = plots.Axis(options.x.replace(".", " ").replace("_", " "))
     y = plots.Axis(axis_label(metric), options.log_y)
     higher = higher_is_better(metric) is True
-    return plots.sensitivity(made, x, y, worst=options.worst, higher_is_better=higher)
+    return plots.sensitivity(
+        plotted, x, y, worst=options.worst, higher_is_better=higher
+    )
 
 
 def _line(point: "Point", key: str) -> str:
@@ -204,7 +206,7 @@ def _finished(runs: "Runs", metric: str) -> list[_Final]:
             exists = (point.directory / "summary.json").exists()
             reason = "has a damaged summary.json" if exists else "has not finished"
             _tell(f"{point.directory} {reason}, left out")
-    finished = [one for one in finals if one.point.has_ended]
+    finished = [final for final in finals if final.point.has_ended]
     if len(finished) < 2:
         expected = "expected a sweep with two finished points (rl-grads train -m)"
         raise ConfigError(f"{runs.name}: {expected}")

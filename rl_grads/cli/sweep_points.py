@@ -242,8 +242,8 @@ class _Base:
 def _dirname(overrides: Sequence[Override], names: DictConfig) -> str:
     """What `hydra.job.override_dirname` is to be; private in every version of Hydra."""
     own = (o for o in overrides if not o.is_hydra_override())
-    kept = (str(o.input_line) for o in own if o.key_or_group not in names.exclude_keys)
-    return names.item_sep.join(sorted(kept)).replace("=", names.kv_sep)
+    named = (str(o.input_line) for o in own if o.key_or_group not in names.exclude_keys)
+    return names.item_sep.join(sorted(named)).replace("=", names.kv_sep)
 
 
 class _First(NamedTuple):

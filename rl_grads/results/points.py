@@ -82,8 +82,8 @@ def find(paths: Sequence[pathlib.Path]) -> Found:
     places = dict.fromkeys(place for path in paths for place in _places(path))
     found = [_read(place) for place in places]
     return Found(
-        tuple(one for one in found if isinstance(one, Point)),
-        tuple(one for one in found if isinstance(one, Skipped)),
+        tuple(point for point in found if isinstance(point, Point)),
+        tuple(skip for skip in found if isinstance(skip, Skipped)),
     )
 
 
@@ -149,9 +149,9 @@ def told(skipped: Sequence[Skipped], of: int) -> Iterator[str]:
         >>> list(told([one], of=3))
         ['left out 1 of 3 folders, with no rows yet: runs/a']
     """
-    for kind in dict.fromkeys(one.kind for one in skipped):
-        own = [one for one in skipped if one.kind == kind]
-        names = ", ".join(str(one.directory) for one in own[:2])
+    for kind in dict.fromkeys(skip.kind for skip in skipped):
+        own = [skip for skip in skipped if skip.kind == kind]
+        names = ", ".join(str(skip.directory) for skip in own[:2])
         more = f" and {len(own) - 2} more" if len(own) > 2 else ""
         where = own[0].reason if own[0].reason and len(own) == 1 else f"{names}{more}"
         yield f"left out {len(own)} of {of} folders, {kind}: {where}"

@@ -239,8 +239,8 @@ def _pooled(found: Sequence[Curve]) -> Curve | None:
         return None
     steps = found[0].steps
     alike = [c.values for c in found if np.array_equal(c.steps, steps)]
-    kept = np.unique(np.linspace(0, len(steps) - 1, _TIMES).round().astype(int))
-    return Curve(steps[kept], np.concatenate(alike)[:, kept])
+    places = np.unique(np.linspace(0, len(steps) - 1, _TIMES).round().astype(int))
+    return Curve(steps[places], np.concatenate(alike)[:, places])
 
 
 def _line(label: str, curve: Curve, look: Look) -> list[Figure]:

@@ -85,7 +85,7 @@ def names(files: Sequence[File]) -> list[list[str]]:
     found: list[set[str]] = [set() for _ in files]
     for file, keys in rows:
         found[file] |= {key for key in keys if key.lower() not in LABELS}
-    return [sorted(one) for one in found]
+    return [sorted(names) for names in found]
 
 
 def read(files: Sequence[File], metrics: Sequence[str]) -> Table:

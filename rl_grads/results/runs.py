@@ -106,7 +106,7 @@ class Runs:
         if not self._names:
             found = self._read(rows.names)
             pairs = zip(self.points, found, strict=True)
-            self._names = {one.directory: names for one, names in pairs}
+            self._names = {p.directory: names for p, names in pairs}
         if point is not None:
             return self._names[point.directory]
         return sorted({name for names in self._names.values() for name in names})

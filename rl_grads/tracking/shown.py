@@ -27,12 +27,12 @@ def shown(run: Run) -> list[Shown]:
         >>> import pathlib
         >>> from rl_grads.tracking.schema import Tracking
         >>> run = Run(pathlib.Path(), "walk/today", (5, 6), ({}, {}), Tracking())
-        >>> [one.name for one in shown(run)]
+        >>> [row.name for row in shown(run)]
         ['walk/today · seed 5', 'walk/today · seed 6']
-        >>> [one.name for one in shown(run._replace(company=60))]
+        >>> [row.name for row in shown(run._replace(company=60))]
         ['walk/today']
         >>> run = run._replace(differs={"optimizer.learning_rate": "lr=3e-4"})
-        >>> [one.name for one in shown(run)]
+        >>> [row.name for row in shown(run)]
         ['lr=3e-4 · seed 5', 'lr=3e-4 · seed 6']
     """
     kind, count = run.settings.runs, max(run.company, len(run.seeds))
@@ -51,7 +51,7 @@ def _member(number: int, seed: int, repeated: bool) -> list[str]:
     return [*([f"member {number}"] if repeated else []), f"seed {seed}"]
 
 
-def values(run: Run, one: Shown, rows: Sequence[Row]) -> Row:
+def values(run: Run, mirrored: Shown, rows: Sequence[Row]) -> Row:
     """What a mirror's run shows of the rows of one step.
 
     Returns:
@@ -59,8 +59,8 @@ def values(run: Run, one: Shown, rows: Sequence[Row]) -> Row:
         and `STATISTIC/METRIC` for each statistic of `over_members` that is known: so
         each statistic has sections of its own, and those of the means stay short.
     """
-    if one.member is not None:
-        return {k: v for k, v in rows[one.member].items() if k not in LABELS}
+    if mirrored.member is not None:
+        return {k: v for k, v in rows[mirrored.member].items() if k not in LABELS}
     names = [name for name in rows[0] if name not in LABELS]
     columns = [[row[name] for row in rows] for name in names]
     found = run.over_members(columns) if names else {}
@@ -72,13 +72,13 @@ def values(run: Run, one: Shown, rows: Sequence[Row]) -> Row:
     }
 
 
-def config(run: Run, one: Shown) -> Document:
+def config(run: Run, mirrored: Shown) -> Document:
     """The config of a member, or of a point: lists where its members differ."""
-    made = {"provenance": dict(run.provenance)}
-    if one.member is None:
-        return {**_common(run.configs), "members": len(run.seeds), **made}
-    labels = {"seed": run.seeds[one.member], "member": one.member}
-    return {**run.configs[one.member], **labels, **made}
+    provenance = {"provenance": dict(run.provenance)}
+    if mirrored.member is None:
+        return {**_common(run.configs), "members": len(run.seeds), **provenance}
+    labels = {"seed": run.seeds[mirrored.member], "member": mirrored.member}
+    return {**run.configs[mirrored.member], **labels, **provenance}
 
 
 def _common(configs: Sequence[Json]) -> Json:

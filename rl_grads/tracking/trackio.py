@@ -38,7 +38,9 @@ class TrackioMirror:
         self._run = run
         self._project = run.settings.wandb.project
         self._shown = shown(run)
-        self._configs = [dict(_flat(config(run, one), "")) for one in self._shown]
+        self._configs = [
+            dict(_flat(config(run, mirrored), "")) for mirrored in self._shown
+        ]
         ids = run_ids(run, "trackio", len(self._shown), resume)
         self._ids = ids.now
         self._waiting: list[tuple[datetime.datetime, Sequence[Row]]] = []
@@ -88,15 +90,15 @@ class TrackioMirror:
         self, place: int, time: datetime.datetime, rows: Sequence[Row]
     ) -> Document:
         """What the store has of the rows of one step, of one of its runs."""
-        one, id, step = self._shown[place], self._ids[place], rows[0]["step"]
+        mirrored, id, step = self._shown[place], self._ids[place], rows[0]["step"]
         # The dashboard lists runs by their first time: members in order.
         timestamp = (time + datetime.timedelta(microseconds=place)).isoformat()
         return {
             "project": self._project,
-            "run": one.name,
+            "run": mirrored.name,
             "run_id": id,
             "config": self._config(place, timestamp),
-            "metrics": values(self._run, one, rows),
+            "metrics": values(self._run, mirrored, rows),
             "step": step,
             "timestamp": timestamp,
             # The store ignores an id that it has.

@@ -87,31 +87,31 @@ class WandBMirror:
             _remove_unsynced(run.directory, ids.before)
         self._runs: dict[Shown, Any] = {}
 
-        def start(one: Shown, id: str) -> None:
-            self._runs[one] = _start(run, mode, id, one, resume)
+        def start(mirrored: Shown, id: str) -> None:
+            self._runs[mirrored] = _start(run, mode, id, mirrored, resume)
 
         _in_parallel(start, zip(self._shown, ids.now, strict=True))
 
     def log(self, rows: Sequence[Row]) -> None:
         """Send what is shown of the rows of one step."""
         step = rows[0]["step"]
-        for one in self._shown:
+        for mirrored in self._shown:
             # A resumed run knows its earlier steps.
-            if step >= self._runs[one].starting_step:
-                row = {STEP: step, **values(self._run, one, rows)}
-                self._runs[one].log(row, step=step)
+            if step >= self._runs[mirrored].starting_step:
+                row = {STEP: step, **values(self._run, mirrored, rows)}
+                self._runs[mirrored].log(row, step=step)
 
     def finish(self, summary: Mapping[str, Json]) -> None:
         """Send the final values and wait for the uploads."""
 
-        def end(one: Shown) -> None:
-            self._runs[one].summary.update(final_values(summary, one.member))
-            self._runs[one].finish(exit_code=0 if summary else 1)
+        def end(mirrored: Shown) -> None:
+            self._runs[mirrored].summary.update(final_values(summary, mirrored.member))
+            self._runs[mirrored].finish(exit_code=0 if summary else 1)
 
-        _in_parallel(end, ((one,) for one in self._shown))
+        _in_parallel(end, ((mirrored,) for mirrored in self._shown))
 
 
-def _start(run: Run, mode: str, id: str, one: Shown, resume: bool) -> Json:
+def _start(run: Run, mode: str, id: str, mirrored: Shown, resume: bool) -> Json:
     """Start one W&B run beside those that are active already."""
     with IMPORTING:
         import wandb
@@ -123,12 +123,12 @@ def _start(run: Run, mode: str, id: str, one: Shown, resume: bool) -> Json:
         project=settings.project,
         group=labels["group"] or run.group or run.name,
         job_type=run.job_type,
-        name=one.name,
+        name=mirrored.name,
         tags=list(dict.fromkeys((*run.tags, *labels["tags"]))),
         id=id,
         resume="allow" if resume and mode == "online" else None,
         dir=run.directory,
-        config=config(run, one),
+        config=config(run, mirrored),
         mode="online" if mode == "online" else "offline",
         reinit="create_new",
         settings=wandb.Settings(**_QUIET),

@@ -44,7 +44,7 @@ def view(project: Project, title: str, metrics: Iterable[str]) -> Workspace:
         warnings.simplefilter("ignore", DeprecationWarning)
         from wandb_workspaces import workspaces
         from wandb_workspaces.reports.v2 import LinePlot
-    made = [
+    groups = [
         workspaces.Section(
             name=section,
             panels=[LinePlot(x=STEP, y=[name]) for name in names],
@@ -59,13 +59,13 @@ def view(project: Project, title: str, metrics: Iterable[str]) -> Workspace:
         entity=project.entity,
         project=project.name,
         name=title,
-        sections=made,
+        sections=groups,
         settings=settings,
         auto_generate_panels=True,
     )
 
 
-def save(made: Workspace) -> str:
+def save(workspace: Workspace) -> str:
     """Save a view with W&B's server; its address."""
     with contextlib.redirect_stderr(io.StringIO()):  # It tells its address as well.
-        return made.save().url
+        return workspace.save().url
