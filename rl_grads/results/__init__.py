@@ -8,6 +8,7 @@ runs.finals()   # one row per point and seed
 """
 
 from rl_grads.results.points import Point
+from rl_grads.results.references import REFERENCES, Reference
 from rl_grads.results.runs import Runs, load
 
-__all__ = ["Point", "Runs", "load"]
+__all__ = ["REFERENCES", "Point", "Reference", "Runs", "load"]
