@@ -24,6 +24,7 @@ class Job(NamedTuple):
         swept: Keys that differ between the points of a sweep.
         sweep: The folder of the sweep, if it is one.
         going_on: Whether points that the folder has are not run again.
+        again: The command that goes on with its sweep.
     """
 
     command: tuple[str, ...]
@@ -35,6 +36,7 @@ class Job(NamedTuple):
     swept: Sequence[str] = ()
     sweep: str | None = None
     going_on: bool = False
+    again: str = ""
 
     def options(self) -> Iterator[str]:
         """The options with which the run was made, and has to be resumed."""

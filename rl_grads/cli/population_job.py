@@ -205,11 +205,14 @@ def train_group(job: Job, asked: signals.Signals, together: Together) -> None:
     count = f"{len(group.points)} points, {len(members)} members"
     tell(f"{home}: {count}; {devices.describe()}")
     request = Request(Given(None, None), members, origin)
+    by_point = f"rl-grads train resume={group.points[0].directory}"
+    asked.hint = f"; to go on:\n  {job.again or by_point}"
     with asked.noted(), failing(job, home):
         source = home if going_on else None
         result = train_groups(request, [group], [source], asked.asked)
     if result.halted_at is not None:
-        tell(f"{COMMAND}: stopped at step {result.halted_at:,} of each member")
+        at = f"stopped at step {result.halted_at:,} of each member"
+        tell(f"{COMMAND}: {at}{asked.hint}")
         asked.end()
     _note(group)
     tell(timing(result))

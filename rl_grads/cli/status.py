@@ -121,7 +121,8 @@ def _lines(
 ) -> Iterator[str]:
     words = [state.word for state in found.values()]
     points, groups = len(sweep.entries), len(sweep.populations())
-    yield f"{os.path.relpath(home)}: {points} points in {groups} populations"
+    named = f"{points} points, populations: {groups}"
+    yield f"{os.path.relpath(home)}: {named}"
     yield ", ".join(f"{words.count(w)} {w}" for w in _WORDS if w in words)
     for entry in sweep.entries:
         state = found[entry.number]

@@ -170,6 +170,7 @@ def _tell_point(entry: Entry) -> None:
 def _launch(job: Job, plan: Plan, master: DictConfig) -> list[population_job.Outcome]:
     """Hand every population to the launcher as one job."""
     largest = max(p.members() for p in plan.populations.values())
+    job = job._replace(again=shlex.join(plan.sweep.command))
     task = population_job.Task(job, plan.populations, largest)
     loader = GlobalHydra.instance().config_loader()
     launcher = Plugins.instance().instantiate_launcher(

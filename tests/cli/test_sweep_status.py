@@ -25,7 +25,7 @@ def test_a_plan_is_a_command_for_each_population(command, planned):
         ["run.id=s", "resume=auto", f"sweep.population={k}"] for k in range(2)
     ]
     assert command("status", "sweeps/s").out.splitlines()[:2] == [
-        "sweeps/s: 2 points in 2 populations",
+        "sweeps/s: 2 points, populations: 2",
         "2 waiting",
     ]
 
@@ -36,7 +36,7 @@ def test_every_command_of_a_plan_does_its_part_once(command, home, planned):
         assert status == 0, err
     assert "sweeps/s/1: finished before" in out
     assert command("status", "sweeps/s").out.splitlines() == [
-        "sweeps/s: 2 points in 2 populations",
+        "sweeps/s: 2 points, populations: 2",
         "2 done",
     ]
 
