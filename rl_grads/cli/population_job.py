@@ -107,11 +107,13 @@ class Task(NamedTuple):
         job: What all jobs must know.
         populations: The populations, by the names of their folders.
         largest: Most members of one: so many devices are of use to this process.
+        at_once: Jobs that this machine runs at a time, and that share its cores.
     """
 
     job: Job
     populations: Mapping[str, Population]
     largest: int
+    at_once: int
 
     def __call__(self, composed: DictConfig) -> Outcome:
         """Train the population in whose folder the launcher has put this job."""
@@ -155,7 +157,7 @@ def _train(task: Task, population: Population, asked: signals.Signals) -> None:
     """Train a population in its folder, from the start or from where it has come."""
     plugins.load(task.job.plugins)
     from rl_grads.tracking import folder, lease
-    from rl_grads.training import backend
+    from rl_grads.training import backend, devices
 
     assert task.job.sweep is not None
     home = pathlib.Path(task.job.sweep) / population.name
@@ -167,7 +169,8 @@ def _train(task: Task, population: Population, asked: signals.Signals) -> None:
     if held is not None:
         print(f"{home}: {held} works in it, and it is left alone")
         return
-    backend.start(population.configs()[0], task.largest)
+    cores = max(1, devices.available_cores() // task.at_once)
+    backend.start(population.configs()[0], min(task.largest, cores))
     going_on = (home / folder.RUN).exists()
     group = layout(home.parent, population)
     members = list(_members(population, group, going_on))

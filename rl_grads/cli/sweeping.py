@@ -171,7 +171,9 @@ def _launch(job: Job, plan: Plan, master: DictConfig) -> list[population_job.Out
     """Hand every population to the launcher as one job."""
     largest = max(p.members() for p in plan.populations.values())
     job = job._replace(again=shlex.join(plan.sweep.command))
-    task = population_job.Task(job, plan.populations, largest)
+    task = population_job.Task(
+        job, plan.populations, largest, _at_once(master, len(plan.populations))
+    )
     loader = GlobalHydra.instance().config_loader()
     launcher = Plugins.instance().instantiate_launcher(
         hydra_context=HydraContext(config_loader=loader, callbacks=Callbacks()),
@@ -196,14 +198,27 @@ def _overrides(population: Population) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Hydra's launcher names each job by its first point alone."""
-    logger = logging.getLogger("hydra._internal.core_plugins.basic_launcher")
-    before = logger.level
-    logger.setLevel(logging.WARNING)
+    """Launchers name each job by its first point alone."""
+    loggers = [logging.getLogger(name) for name in ("hydra", "hydra_plugins")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
     try:
         yield
     finally:
-        logger.setLevel(before)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+
+
+def _at_once(master: DictConfig, jobs: int) -> int:
+    """How many jobs the launcher runs on this machine at a time."""
+    asked = master.hydra.launcher.get("n_jobs")
+    if asked is None:
+        return 1
+    from rl_grads.training.devices import available_cores
+
+    most = asked if asked > 0 else available_cores() + 1 + asked
+    return max(1, min(most, jobs))
 
 
 def _outcome(done: JobReturn, population: Population) -> population_job.Outcome:

@@ -1,6 +1,10 @@
 """Points of one structure train in one program, and are what each would be alone."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
@@ -10,6 +14,7 @@ from rl_grads.tracking.lease import Lease
 from rl_grads.tracking.shown import shown
 from rl_grads.training import session
 
+ROOT = Path(__file__).parents[2]
 RATES = "optimizer.learning_rate=1e-3,1e-2"
 SMALL = ("network=mlp", "network.hidden=[8]", "run.id=s")
 
@@ -226,3 +231,25 @@ def test_an_odd_sweep_file_is_one_line(train, swept, change, expected):
     path.write_text(json.dumps(document))
     status, _, err = train("-m", *SMALL, RATES, "resume=auto")
     assert (status, err) == (2, f"rl-grads train: sweeps/s/sweep.json: {expected}\n")
+
+
+# ------------------------------------------------------------------------ other engines
+
+
+@pytest.mark.slow
+def test_a_launcher_trains_populations_in_processes_of_its_own(tiny, home):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    engine = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    rates = "optimizer.learning_rate=1e-3,1e-2,-1"
+    argv = ("-m", "network=mlp", "network.hidden=[8],[4]", "run.id=s", rates, *engine)
+    done = subprocess.run(
+        [sys.executable, "-m", "rl_grads.cli.main", "train", *tiny, *argv],
+        cwd=home,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2, done.stderr  # Two points are refused.
+    assert done.stderr.count("4 members; CPU, 1 of its cores as devices") == 2
+    assert "4 of 6 points done, populations: 2" in done.stdout
+    assert "Launching" not in done.stdout + done.stderr
