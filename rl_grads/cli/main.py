@@ -9,6 +9,8 @@ COMMANDS = {
     "train": "train a population; every config key is an argument",
     "sweep": "plan a sweep for other engines: a command for each population",
     "status": "say how far the points of a sweep are",
+    "list": "list runs and sweeps: when, how long, what they came to",
+    "delete": "move runs into the trash",
     "report": "write runs and sweeps as one HTML page: tables, curves, gradients",
     "dashboard": "open the local web page with the curves of all runs",
     "sync": "upload every offline W&B run below a folder",

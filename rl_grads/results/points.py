@@ -63,6 +63,15 @@ class Found(NamedTuple):
     points: tuple[Point, ...]
     skipped: tuple[Skipped, ...]
 
+    @property
+    def count(self) -> int:
+        """The number of all folders."""
+        return len(self.points) + len(self.skipped)
+
+    def not_runs(self) -> list[Skipped]:
+        """Folders that are none of ours; not those that only have no rows yet."""
+        return [one for one in self.skipped if one.kind != EMPTY]
+
 
 def find(paths: Sequence[pathlib.Path]) -> Found:
     """Every point at or below some folders, each once, in order of their names.

@@ -48,7 +48,7 @@ def load(*paths: str | pathlib.Path, tell: Callable[[str], None] = _warn) -> "Ru
     """
     given = [pathlib.Path(path) for path in paths]
     found = places.find(given)
-    lines = places.told(found.skipped, len(found.points) + len(found.skipped))
+    lines = places.told(found.skipped, found.count)
     shown = ", ".join(map(str, given))
     if not found.points:
         expected = f"expected a run or a sweep, with {folder.ROWS}"

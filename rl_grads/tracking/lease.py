@@ -110,6 +110,12 @@ def holder(directory: pathlib.Path, seconds: float = SECONDS) -> str | None:
     return None
 
 
+def host(directory: pathlib.Path) -> str | None:
+    """The machine that a folder's lease names, of a living process or of a dead one."""
+    found = _read(pathlib.Path(directory) / FILE)
+    return None if found is None else found["host"]
+
+
 class _Process(NamedTuple):
     """A process, told apart from another that gets its number later."""
 

@@ -69,7 +69,7 @@ def run_ids(run: Run, tracker: str, count: int, resume: bool) -> Ids:
     They are kept in `<tracker>.json` in the run's directory.
     """
     path = run.directory / f"{tracker}.json"
-    before = _known_ids(path) if resume else []
+    before = known_ids(path) if resume else []
     if len(before) == count:
         return Ids(before, before)
     now = [secrets.token_hex(8) for _ in range(count)]
@@ -77,7 +77,7 @@ def run_ids(run: Run, tracker: str, count: int, resume: bool) -> Ids:
     return Ids(now, before)
 
 
-def _known_ids(path: pathlib.Path) -> list[str]:
+def known_ids(path: pathlib.Path) -> list[str]:
     """The ids in a file, if they are such as are made here; else none."""
     try:
         ids = json.loads(path.read_text(encoding="utf-8"))["ids"]

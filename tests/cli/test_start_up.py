@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rl_grads.cli import help_page
+from tests.results.made_runs import write_run
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {"jax", "optax", "flax", "gymnax", "gymnasium", "wandb", "trackio", "orbax"}
@@ -54,6 +55,14 @@ def test_nothing_heavy_is_imported(tmp_path, arguments, status):
     assert found == status
     assert names & HEAVY == set()
     assert "rl_grads" in names
+
+
+@pytest.mark.parametrize("arguments", [("list",), ("delete", "runs/a")])
+def test_what_reads_runs_imports_nothing_heavy(tmp_path, arguments):
+    write_run(tmp_path / "runs" / "a")
+    status, names, printed = imported_by(*arguments, cwd=tmp_path)
+    assert (status, names & HEAVY) == (0, set()), printed
+    assert "duckdb" not in names
 
 
 def test_the_probe_sees_what_is_imported(tmp_path):
