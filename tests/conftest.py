@@ -11,6 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests import array_checks
+
 ROOT = Path(__file__).resolve().parent.parent
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
@@ -65,6 +67,7 @@ def _hypothesis() -> None:
     settings.load_profile("rl_grads")
 
 
+array_checks.install()
 _prepare()
 _keep_streams_open()
 _hypothesis()

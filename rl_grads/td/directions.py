@@ -17,10 +17,15 @@ Nothing is stopped here. All functions are elementwise, so they take batches too
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Real
+
+from rl_grads.arrays import Flags, Numbers
+
+Batched: TypeAlias = Real[Array, "*#batch"]
 
 
 class Pulled(NamedTuple):
@@ -42,8 +47,8 @@ Rule = Callable[[jax.Array, jax.Array, jax.Array], Pulled]
 
 
 def secondary_error(
-    td_error: jax.Array, predicted: jax.Array, rho: jax.Array
-) -> jax.Array:
+    td_error: Numbers, predicted: Numbers, rho: Numbers
+) -> Real[Array, "*batch"]:
     """The error of the secondary weights, `rho td_error - <h, g>`.
 
     `h` moves along it: `h += step_size * secondary_error * g` (Maei et al. 2009).
@@ -57,7 +62,7 @@ def secondary_error(
     return jnp.asarray(rho * td_error - predicted)
 
 
-def gtd2(td_error: jax.Array, predicted: jax.Array, rho: jax.Array) -> Pulled:
+def gtd2(td_error: Batched, predicted: Batched, rho: Batched) -> Pulled:
     """GTD2 (Sutton et al. 2009): `w += step_size * rho (g - discount_t g_t) <h, g>`.
 
     For networks that are not linear, less the curvature term of Maei et al. (2009):
@@ -74,7 +79,7 @@ def gtd2(td_error: jax.Array, predicted: jax.Array, rho: jax.Array) -> Pulled:
     return Pulled(rho * predicted, rho * predicted, error)
 
 
-def tdc(td_error: jax.Array, predicted: jax.Array, rho: jax.Array) -> Pulled:
+def tdc(td_error: Batched, predicted: Batched, rho: Batched) -> Pulled:
     """TDC (Sutton et al. 2009): TD with a gradient correction.
 
     `w += step_size * rho (td_error g - discount_t <h, g> g_t)`, for networks that are
@@ -89,7 +94,7 @@ def tdc(td_error: jax.Array, predicted: jax.Array, rho: jax.Array) -> Pulled:
     return Pulled(rho * td_error, rho * predicted, error)
 
 
-def tdrc(td_error: jax.Array, predicted: jax.Array, rho: jax.Array) -> Pulled:
+def tdrc(td_error: Batched, predicted: Batched, rho: Batched) -> Pulled:
     """TDRC: TD with regularised corrections; of action values, QRC.
 
     The step of `w` is that of TDC; that of `h` also draws it to zero. Of the two
@@ -114,7 +119,7 @@ class FollowOn(NamedTuple):
 
 
 def follow_on(
-    trace: jax.Array, rho: jax.Array, discount_t: jax.Array, ended: jax.Array
+    trace: Numbers, rho: Numbers, discount_t: Numbers, ended: Flags
 ) -> FollowOn:
     """The follow-on trace of emphatic TD with an interest of one.
 

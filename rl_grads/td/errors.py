@@ -4,13 +4,13 @@ No function here stops a gradient. Where to stop is the caller's choice: see
 `rl_grads.td.losses`. Shapes: `v_*` are scalars, `q_*` are `[num_actions]`.
 """
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-Scalar = jax.Array | float
+from rl_grads.arrays import Index, Number, Scalar
 
 
-def td_error(v_tm1: Scalar, r_t: Scalar, discount_t: Scalar, v_t: Scalar) -> jax.Array:
+def td_error(v_tm1: Number, r_t: Number, discount_t: Number, v_t: Number) -> Scalar:
     """The TD(0) error of a state value (Sutton & Barto 2018, eq. 6.5).
 
     Example:
@@ -21,8 +21,12 @@ def td_error(v_tm1: Scalar, r_t: Scalar, discount_t: Scalar, v_t: Scalar) -> jax
 
 
 def q_learning_error(
-    q_tm1: jax.Array, a_tm1: jax.Array, r_t: Scalar, discount_t: Scalar, q_t: jax.Array
-) -> jax.Array:
+    q_tm1: Float[Array, "A"],
+    a_tm1: Index,
+    r_t: Number,
+    discount_t: Number,
+    q_t: Float[Array, "A"],
+) -> Scalar:
     """The Q-learning error (Watkins 1989; Sutton & Barto 2018, eq. 6.8).
 
     Example:
@@ -34,13 +38,13 @@ def q_learning_error(
 
 
 def double_q_learning_error(
-    q_tm1: jax.Array,
-    a_tm1: jax.Array,
-    r_t: Scalar,
-    discount_t: Scalar,
-    q_t: jax.Array,
-    q_t_selector: jax.Array,
-) -> jax.Array:
+    q_tm1: Float[Array, "A"],
+    a_tm1: Index,
+    r_t: Number,
+    discount_t: Number,
+    q_t: Float[Array, "A"],
+    q_t_selector: Float[Array, "A"],
+) -> Scalar:
     """Double Q-learning: one estimate selects, the other evaluates.
 
     van Hasselt, Guez & Silver 2016, eq. 4: `q_t_selector` (the online network) picks
@@ -55,13 +59,13 @@ def double_q_learning_error(
 
 
 def sarsa_error(
-    q_tm1: jax.Array,
-    a_tm1: jax.Array,
-    r_t: Scalar,
-    discount_t: Scalar,
-    q_t: jax.Array,
-    a_t: jax.Array,
-) -> jax.Array:
+    q_tm1: Float[Array, "A"],
+    a_tm1: Index,
+    r_t: Number,
+    discount_t: Number,
+    q_t: Float[Array, "A"],
+    a_t: Index,
+) -> Scalar:
     """The SARSA error (Sutton & Barto 2018, eq. 6.7); `a_t` is the next action.
 
     Example:
@@ -73,13 +77,13 @@ def sarsa_error(
 
 
 def expected_sarsa_error(
-    q_tm1: jax.Array,
-    a_tm1: jax.Array,
-    r_t: Scalar,
-    discount_t: Scalar,
-    q_t: jax.Array,
-    probabilities_t: jax.Array,
-) -> jax.Array:
+    q_tm1: Float[Array, "A"],
+    a_tm1: Index,
+    r_t: Number,
+    discount_t: Number,
+    q_t: Float[Array, "A"],
+    probabilities_t: Float[Array, "A"],
+) -> Scalar:
     """The expected SARSA error (van Seijen et al. 2009; S&B 2018, eq. 6.9).
 
     Example:

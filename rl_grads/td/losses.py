@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from rl_grads.arrays import Number, Scalar
 from rl_grads.register import ACTION_VALUES, STATE_VALUE, Declaration, declares
 from rl_grads.td import errors, policies
 from rl_grads.td.transition import Signals, Transition
@@ -27,7 +28,7 @@ from rl_grads.typing import Network, Params
 Loss = Callable[[Any, Any, Transition, Any], tuple[jax.Array, Signals]]
 
 
-def squared(td_error: jax.Array, transition: Transition) -> tuple[jax.Array, Signals]:
+def squared(td_error: Scalar, transition: Transition) -> tuple[Scalar, Signals]:
     """`0.5 * rho * td_error**2`, with the TD error as the signal; for your own losses.
 
     Example:
@@ -40,8 +41,8 @@ def squared(td_error: jax.Array, transition: Transition) -> tuple[jax.Array, Sig
 
 
 def prioritised_approximation(
-    td_error: jax.Array, transition: Transition, exponent: jax.Array | float
-) -> tuple[jax.Array, Signals]:
+    td_error: Scalar, transition: Transition, exponent: Number
+) -> tuple[Scalar, Signals]:
     """PAL: uniform sampling of it equals loss-adjusted sampling of the Huber loss.
 
     `rho` times `0.5 * td_error**2` up to 1 and `|td_error|**(1 + a) / (1 + a)` beyond
@@ -74,7 +75,7 @@ def td(network: Network) -> Loss:
 
     def loss(
         params: Params, bootstrap_params: Params, transition: Transition, config: Config
-    ) -> tuple[jax.Array, Signals]:
+    ) -> tuple[Scalar, Signals]:
         v_tm1 = network.apply(params, transition.s_tm1)[0]
         v_t = network.apply(bootstrap_params, transition.s_t)[0]
         error = errors.td_error(v_tm1, transition.r_t, transition.discount_t, v_t)
@@ -93,7 +94,7 @@ def td_with_stop(network: Network) -> Loss:
 
     def loss(
         params: Params, bootstrap_params: Params, transition: Transition, config: Config
-    ) -> tuple[jax.Array, Signals]:
+    ) -> tuple[Scalar, Signals]:
         v_tm1 = network.apply(params, transition.s_tm1)[0]
         v_t = network.apply(params, transition.s_t)[0]
         target = jax.lax.stop_gradient(transition.r_t + transition.discount_t * v_t)
@@ -130,7 +131,7 @@ def full(loss: Loss) -> Loss:
 
     def changed(
         params: Params, bootstrap_params: Params, transition: Transition, config: Config
-    ) -> tuple[jax.Array, Signals]:
+    ) -> tuple[Scalar, Signals]:
         return loss(params, params, transition, config)
 
     return changed
@@ -150,7 +151,7 @@ def interpolate(loss: Loss) -> Loss:
 
     def changed(
         params: Params, bootstrap_params: Params, transition: Transition, config: Config
-    ) -> tuple[jax.Array, Signals]:
+    ) -> tuple[Scalar, Signals]:
         phi = config.agent.interpolation
         mixed = jax.tree.map(
             lambda old, new: old + phi * (new - old), bootstrap_params, params
@@ -176,7 +177,7 @@ def residual(loss: Loss) -> Loss:
 
     def changed(
         params: Params, bootstrap_params: Params, transition: Transition, config: Config
-    ) -> tuple[jax.Array, Signals]:
+    ) -> tuple[Scalar, Signals]:
         other = second_draw(transition)
         signals = loss(params, params, transition, config)[1]
         error_alt = loss(params, params, other, config)[1].td_error
@@ -216,7 +217,7 @@ def q_learning(network: Network) -> Loss:
 
     def loss(
         params: Params, bootstrap_params: Params, transition: Transition, config: Config
-    ) -> tuple[jax.Array, Signals]:
+    ) -> tuple[Scalar, Signals]:
         error = errors.q_learning_error(
             network.apply(params, transition.s_tm1),
             transition.a_tm1,
@@ -235,7 +236,7 @@ def double_q_learning(network: Network) -> Loss:
 
     def loss(
         params: Params, bootstrap_params: Params, transition: Transition, config: Config
-    ) -> tuple[jax.Array, Signals]:
+    ) -> tuple[Scalar, Signals]:
         error = errors.double_q_learning_error(
             network.apply(params, transition.s_tm1),
             transition.a_tm1,
@@ -258,7 +259,7 @@ def sarsa(network: Network) -> Loss:
 
     def loss(
         params: Params, bootstrap_params: Params, transition: Transition, config: Config
-    ) -> tuple[jax.Array, Signals]:
+    ) -> tuple[Scalar, Signals]:
         if transition.a_t is None:
             raise ValueError("sarsa: expected transitions with a_t, got a_t=None")
         error = errors.sarsa_error(
@@ -284,7 +285,7 @@ def expected_sarsa(network: Network) -> Loss:
 
     def loss(
         params: Params, bootstrap_params: Params, transition: Transition, config: Config
-    ) -> tuple[jax.Array, Signals]:
+    ) -> tuple[Scalar, Signals]:
         q_t = network.apply(bootstrap_params, transition.s_t)
         error = errors.expected_sarsa_error(
             network.apply(params, transition.s_tm1),

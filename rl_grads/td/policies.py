@@ -6,11 +6,13 @@ Each is a pure function `(q, policy) -> probabilities`, `policy` being the
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
 from rl_grads.agents.schema import BehaviourPolicy
+from rl_grads.arrays import PRNGKey
 
 
-def epsilon_greedy(q: jax.Array, policy: BehaviourPolicy) -> jax.Array:
+def epsilon_greedy(q: Float[Array, "A"], policy: BehaviourPolicy) -> Float[Array, "A"]:
     """Greedy with probability `1 - epsilon`, else uniform; ties share equally.
 
     Example:
@@ -23,7 +25,7 @@ def epsilon_greedy(q: jax.Array, policy: BehaviourPolicy) -> jax.Array:
     return policy.epsilon / q.shape[-1] + (1 - policy.epsilon) * greedy
 
 
-def softmax(q: jax.Array, policy: BehaviourPolicy) -> jax.Array:
+def softmax(q: Float[Array, "A"], policy: BehaviourPolicy) -> Float[Array, "A"]:
     """Boltzmann probabilities, `softmax(q / temperature)` (S&B 2018, section 13.1).
 
     Example:
@@ -34,7 +36,7 @@ def softmax(q: jax.Array, policy: BehaviourPolicy) -> jax.Array:
     return jax.nn.softmax(q / policy.temperature)
 
 
-def uniform(q: jax.Array, policy: BehaviourPolicy) -> jax.Array:
+def uniform(q: Float[Array, "A"], policy: BehaviourPolicy) -> Float[Array, "A"]:
     """Every action with the same probability.
 
     Example:
@@ -47,7 +49,7 @@ def uniform(q: jax.Array, policy: BehaviourPolicy) -> jax.Array:
 POLICIES = {"epsilon_greedy": epsilon_greedy, "softmax": softmax, "uniform": uniform}
 
 
-def probabilities(q: jax.Array, policy: BehaviourPolicy) -> jax.Array:
+def probabilities(q: Float[Array, "A"], policy: BehaviourPolicy) -> Float[Array, "A"]:
     """Probabilities `[num_actions]` under the policy that `policy.name` chooses.
 
     Nothing is stopped: an outer derivative in epsilon or the temperature is exact.
@@ -60,7 +62,9 @@ def probabilities(q: jax.Array, policy: BehaviourPolicy) -> jax.Array:
     return POLICIES[policy.name](q, policy)
 
 
-def sample(key: jax.Array, q: jax.Array, policy: BehaviourPolicy) -> jax.Array:
+def sample(
+    key: PRNGKey, q: Float[Array, "A"], policy: BehaviourPolicy
+) -> Int[Array, ""]:
     """Draw one action from the policy, an int32 scalar.
 
     An action of probability zero is never drawn.

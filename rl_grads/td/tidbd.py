@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rl_grads.arrays import Number
 from rl_grads.td import traces
-from rl_grads.td.traces import Scalar, Trace, Value
+from rl_grads.td.traces import Trace, Value
 from rl_grads.td.transition import Transition
 from rl_grads.typing import Params
 
@@ -39,8 +40,8 @@ class Settings(NamedTuple):
         trace_decay: lambda.
     """
 
-    meta_step: Scalar
-    trace_decay: Scalar = 0.0
+    meta_step: Number
+    trace_decay: Number = 0.0
 
 
 class Learned(NamedTuple):
@@ -51,7 +52,7 @@ class Learned(NamedTuple):
     td_error: jax.Array
 
 
-def start(params: Params, step_size: Scalar) -> StepSizes:
+def start(params: Params, step_size: Number) -> StepSizes:
     """The state before a first transition, with equal step sizes.
 
     Example:

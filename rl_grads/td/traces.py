@@ -10,21 +10,22 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from rl_grads import register
+from rl_grads.arrays import AnyArray, Index, Number
 from rl_grads.register import Declaration, Need
 from rl_grads.td import errors
 from rl_grads.td.transition import Transition
 from rl_grads.typing import Params, PyTree
 
-Scalar = jax.Array | float
 Value = Callable[[Any, jax.Array], jax.Array]
 
 
 # ------------------------------------------------------------------ eligibility traces
 
 
-def accumulating(eligibility: Params, gradient: Params, decay: Scalar) -> Params:
+def accumulating(eligibility: Params, gradient: Params, decay: Number) -> Params:
     """`z_t = decay z_tm1 + gradient` (Sutton & Barto 2018, eq. 12.5).
 
     Args:
@@ -39,7 +40,7 @@ def accumulating(eligibility: Params, gradient: Params, decay: Scalar) -> Params
     return jax.tree.map(lambda z, x: decay * z + x, eligibility, gradient)
 
 
-def replacing(eligibility: Params, gradient: Params, decay: Scalar) -> Params:
+def replacing(eligibility: Params, gradient: Params, decay: Number) -> Params:
     """As `accumulating`, but what is active now is set (Singh & Sutton 1996).
 
     Made for tables and binary features: an element is active where the gradient is
@@ -55,7 +56,7 @@ def replacing(eligibility: Params, gradient: Params, decay: Scalar) -> Params:
 
 
 def dutch(
-    eligibility: Params, gradient: Params, decay: Scalar, step_size: Scalar
+    eligibility: Params, gradient: Params, decay: Number, step_size: Number
 ) -> Params:
     """The trace of true online TD(lambda) (Sutton & Barto 2018, eq. 12.11).
 
@@ -81,7 +82,7 @@ class Rule(NamedTuple):
         declares: What it needs of the rest of a config.
     """
 
-    visit: Callable[[Any, Any, Scalar, Scalar], Any]
+    visit: Callable[[Any, Any, Number, Number], Any]
     corrects: bool = False
     declares: Declaration = Declaration()
 
@@ -119,7 +120,7 @@ def rule(name: str) -> Rule:
     if isinstance(found, Rule):
         return found
 
-    def visit(z: Params, gradient: Params, decay: Scalar, step_size: Scalar) -> Params:
+    def visit(z: Params, gradient: Params, decay: Number, step_size: Number) -> Params:
         return found(z, gradient, decay)
 
     return Rule(visit, declares=register.declared(found))
@@ -150,8 +151,8 @@ class Settings(NamedTuple):
     """
 
     trace: str
-    trace_decay: Scalar
-    step_size: Scalar
+    trace_decay: Number
+    step_size: Number
 
 
 class Direction(NamedTuple):
@@ -235,8 +236,11 @@ def td_lambda(
 
 
 def lambda_returns(
-    r_t: jax.Array, discount_t: jax.Array, v_t: jax.Array, trace_decay: Scalar
-) -> jax.Array:
+    r_t: Float[AnyArray, "T"],
+    discount_t: Float[AnyArray, "T"],
+    v_t: Float[AnyArray, "T"],
+    trace_decay: Number,
+) -> Float[Array, "T"]:
     """The lambda-return of every state of ONE episode, `[T]` (S&B 2018, eq. 12.20).
 
     `G_tm1 = r_t + discount_t ((1 - lambda) v_t + lambda G_t)`, backwards from
@@ -305,9 +309,7 @@ def join(first: Transition, second: Transition) -> Transition:
     )
 
 
-def join_later(
-    first: Transition, second: Transition, offset: jax.Array | int
-) -> Transition:
+def join_later(first: Transition, second: Transition, offset: Index) -> Transition:
     """Join each transition of a trajectory with the one `offset` later in another.
 
     Where the trajectory has no such transition any more the result is `first`. With
