@@ -252,11 +252,11 @@ def permutation_p(scores: Scores, baseline: Scores, seed: int = 0) -> float:
 
 
 def _permuted(
-    random: np.random.Generator, one: np.ndarray, other: np.ndarray
+    random: np.random.Generator, runs: np.ndarray, other: np.ndarray
 ) -> np.ndarray:
     """The probability of improvement as it is, and of permuted runs: by ranks."""
-    ranks = _ranks(np.concatenate([one, other]))
-    n, m = len(one), len(other)
+    ranks = _ranks(np.concatenate([runs, other]))
+    n, m = len(runs), len(other)
     drawn = random.permuted(np.tile(ranks, (_PERMUTATIONS, 1)), axis=1)
     sums = np.concatenate([[ranks[:n].sum()], drawn[:, :n].sum(1)])
     return (sums - n * (n + 1) / 2) / (n * m)

@@ -46,9 +46,9 @@ def _main(given: Sequence[pathlib.Path]) -> None:
     found = points.find(tops)
     for line in points.told(found.not_runs(), found.count):
         reading.tell(COMMAND, line)
-    made = listing.entries(found, tops)
-    if not made:
+    entries = listing.entries(found, tops)
+    if not entries:
         raise ConfigError(f"{', '.join(map(str, tops))}: expected a run below it")
     now = datetime.datetime.now().astimezone()
-    for entry in made:
+    for entry in entries:
         print("\n".join(listing.told(entry, now)))

@@ -60,13 +60,13 @@ def entries(found: Found, tops: Sequence[pathlib.Path]) -> list[Entry]:
         found: Points and what is none; those without rows are listed as well.
         tops: The folders; where one is a sweep its points are listed by themselves.
     """
-    empty = [one.directory for one in found.skipped if one.kind == places.EMPTY]
+    empty = [skip.directory for skip in found.skipped if skip.kind == places.EMPTY]
     states = [*map(_state, found.points), *(_bare(place) for place in empty)]
     groups: dict[pathlib.Path, list[State]] = {}
     for state in sorted(states, key=lambda s: _in_order(s.directory)):
         groups.setdefault(_home(state.directory, tops), []).append(state)
-    made = [Entry(home, tuple(own)) for home, own in groups.items()]
-    return sorted(made, key=lambda one: (_age(one), str(one.directory)))
+    unsorted = [Entry(home, tuple(own)) for home, own in groups.items()]
+    return sorted(unsorted, key=lambda entry: (_age(entry), str(entry.directory)))
 
 
 def _in_order(directory: pathlib.Path) -> tuple[str, int, str]:
@@ -175,7 +175,9 @@ def _when(entry: Entry, now: datetime.datetime) -> str:
 def _value(entry: Entry) -> Iterator[str]:
     """The headline metric, of a sweep that of its best point."""
     points = [state.point for state in entry.states if state.point is not None]
-    names = [name for one in points for name in one.summary if _is_final(one, name)]
+    names = [
+        name for point in points for name in point.summary if _is_final(point, name)
+    ]
     if not names:
         return
     metric = headline(names)

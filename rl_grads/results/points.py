@@ -70,7 +70,7 @@ class Found(NamedTuple):
 
     def not_runs(self) -> list[Skipped]:
         """Folders that are none of ours; not those that only have no rows yet."""
-        return [one for one in self.skipped if one.kind != EMPTY]
+        return [skip for skip in self.skipped if skip.kind != EMPTY]
 
 
 def find(paths: Sequence[pathlib.Path]) -> Found:
