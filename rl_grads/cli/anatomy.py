@@ -174,7 +174,7 @@ def _write(
     from rl_grads.analysis import examples, plots
     from rl_grads.tracking.files import write_json
 
-    title = f"step {found.step:,}, member {which.member}, update {found.update}"
+    title = name_update(found.step, which.member, found.update, len(found.norms))
     given = examples.Gradients(found.norms, found.td_error, found.shares, found.cosines)
     stem = options.to or options.run / _name(found, which)
     json = stem.with_name(f"{stem.name}.json")
@@ -185,6 +185,16 @@ def _write(
         expected = f"expected a path that can be written ({error.strerror})"
         raise ConfigError(f"--to={stem}: {expected}") from error
     return [*written, json]
+
+
+def name_update(step: int, member: int, update: int, size: int) -> str:
+    """What stands above the picture.
+
+    Example:
+        >>> name_update(5750, 1, 10, 64)
+        'step 5,750, member 1, update 10: n = 64 examples'
+    """
+    return f"step {step:,}, member {member}, update {update}: n = {size} examples"
 
 
 def _name(found: "Anatomy", which: "Which") -> str:
