@@ -115,8 +115,9 @@ def _head(found: "Anatomy", which: "Which", config: Config) -> Iterable[str]:
         f"{which.member} (seed {found.seed}): a batch of {size}."
     )
     yield (
-        f"Repeated from step {found.begun_at:,}; the {found.rows} recorded rows from "
-        "there to beyond the update came out the same, bit for bit."
+        f"Repeated from step {found.begun_at:,}; what was recorded from there to "
+        f"beyond the update ({_count(found.rows, 'row')}) came out the same, bit for "
+        "bit."
     )
     if config.replay is not None and size > config.training.batch_size:
         drawn = config.training.batch_size
@@ -124,6 +125,10 @@ def _head(found: "Anatomy", which: "Which", config: Config) -> Iterable[str]:
     name = getattr(config.agent, "td_gradient", "semi")
     if name in _DIRECTIONS:
         yield f"The update itself is the direction of agent.td_gradient={name}."
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def _table(found: "Anatomy", top: Sequence[int]) -> Iterable[str]:
