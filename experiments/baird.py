@@ -8,12 +8,17 @@ figures/baird_rmspbe.png and .pdf.
 """
 
 import sys
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import rl_grads as rg
 from rl_grads.analysis import plots
 from rl_grads.cli import figures
+from rl_grads.tracking.metrics import axis_label
 from rl_grads.typing import Section
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FIGURES = {"baird": "evaluation/rmsve", "baird_rmspbe": "evaluation/rmspbe"}
 METHODS = {
@@ -29,6 +34,18 @@ METHODS = {
 
 def draw(config: Section) -> dict[str, Any]:
     """Both errors over steps by `agent.td_gradient`."""
+    found = measure(config)
+    return {name: figure(name, lines, config.seeds) for name, lines in found.items()}
+
+
+def figure(name: str, lines: Sequence[plots.Line], members: int) -> "Figure":
+    """One of `FIGURES`, of the lines that `measure` found for it."""
+    y = plots.Axis(axis_label(FIGURES[name]), log=True)
+    return plots.compared(lines, [members], y)
+
+
+def measure(config: Section) -> dict[str, list[plots.Line]]:
+    """The lines of each figure."""
     results = {}
     for name, settings in METHODS.items():
         own = rg.replace(config, {"agent.td_gradient": name, **settings})
@@ -37,12 +54,11 @@ def draw(config: Section) -> dict[str, Any]:
         ends = [f"{m} {summary[m]['iqm']['value']:.4g}" for m in FIGURES.values()]
         print(f"{name}: {', '.join(ends)}")
     return {
-        figure: plots.curves(
-            [plots.Series(n, r.steps, r.metrics[metric]) for n, r in results.items()],
-            metric,
-            log_y=True,
-        )
-        for figure, metric in FIGURES.items()
+        name: [
+            plots.iqm_line(plots.Series(method, one.steps, one.metrics[metric]))
+            for method, one in results.items()
+        ]
+        for name, metric in FIGURES.items()
     }
 
 

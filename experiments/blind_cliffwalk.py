@@ -8,14 +8,17 @@ Prints medians over the seeds as a table, and draws them. Under a minute on two 
 import argparse
 import pathlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 
+from rl_grads.analysis import plots
 from rl_grads.studies.blind_cliffwalk import SCHEMES, updates_to_learn
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+STATES, SEEDS = (4, 6, 8, 10), 100
 
 
 def measure(states: Sequence[int], seeds: int) -> dict[str, list[np.ndarray]]:
@@ -36,35 +39,36 @@ def table(states: Sequence[int], updates: dict[str, list[np.ndarray]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
-def draw(
-    states: Sequence[int], updates: dict[str, list[np.ndarray]], picture: pathlib.Path
-) -> None:
+def lines(
+    states: Sequence[int], updates: dict[str, list[np.ndarray]]
+) -> list[plots.Line]:
     """Medians and quartiles over the number of transitions."""
     sizes = [2 ** (n + 1) - 2 for n in states]
-    figure, axes = plt.subplots(figsize=(5.6, 3.6), layout="constrained")
-    for name, each in updates.items():
-        low, middle, high = np.quantile(each, [0.25, 0.5, 0.75], axis=1)
-        axes.plot(sizes, middle, marker="o", markersize=3, label=name)
-        axes.fill_between(sizes, low, high, alpha=0.2)
-    axes.set(xscale="log", yscale="log")
-    axes.set_xlabel("transitions in the memory")
-    axes.set_ylabel("updates until learnt")
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(picture, dpi=100)
+    return [
+        plots.quartile_line(name.replace("_td", " TD"), sizes, np.transpose(each))
+        for name, each in updates.items()
+    ]
+
+
+def figure(given: Sequence[plots.Line], seeds: int) -> "Figure":
+    """What `lines` made, for so many seeds."""
+    x = plots.Axis("transitions in the memory", log=True)
+    y = plots.Axis("updates until learnt", log=True)
+    title = f"medians and quartiles over n = {seeds} seeds"
+    return plots.lines(given, x, y, title=title, marker="o")
 
 
 def main() -> None:
     """Measure, print the table and write the picture."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("picture", type=pathlib.Path)
-    parser.add_argument("--states", type=int, nargs="+", default=[4, 6, 8, 10])
-    parser.add_argument("--seeds", type=int, default=100)
+    parser.add_argument("--states", type=int, nargs="+", default=STATES)
+    parser.add_argument("--seeds", type=int, default=SEEDS)
     arguments = parser.parse_args()
     updates = measure(arguments.states, arguments.seeds)
     print(table(arguments.states, updates))
-    draw(arguments.states, updates, arguments.picture)
+    made = figure(lines(arguments.states, updates), arguments.seeds)
+    plots.save(made, arguments.picture)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 
 import rl_grads as rg
 from rl_grads.analysis import plots
-from rl_grads.cli import figures
+from rl_grads.cli import figures, plot
 from rl_grads.typing import Section
 
 METRIC = "evaluation/rmspbe"
@@ -32,8 +32,8 @@ def draw(config: Section) -> dict[str, Any]:
         result.final()[METRIC],
         [at >= 0 for at in result.diverged_at],
     )
-    x, y = plots.Axis("step size"), plots.Axis(METRIC)
-    return {"boyan": plots.sensitivity(points, x, y, worst=WORST)}
+    over = plot.Over("optimizer.learning_rate", METRIC, worst=WORST)
+    return {"boyan": plot.over_setting(points, over)}
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from rl_grads import prng
+from rl_grads.analysis import plots
 from rl_grads.cli import few_shot
 from rl_grads.studies import meta_navigation_2d as navigation_2d
 from rl_grads.studies.meta_navigation_2d import Trial
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
 
 PUBLISHED = "| published | -40.4 | -11.7 | -3.33 |"
 FRESH, FRESH_SEED = 400, 1000
+UPDATES, SEEDS = 1200, 2
 STRETCH = 20  # Updates between two reports.
 SMOOTH, SHOWN = 10, 6  # Updates of a point of the curve, and goals with their paths.
+STEPS = 30  # Of a path: later ones stand still.
 
 
 class Learned(NamedTuple):
@@ -104,38 +107,71 @@ def table(trials: dict[str, Trial], goals: np.ndarray) -> str:
 # ------------------------------------------------------------------------------- figure
 
 
-def draw(learned: Learned, trial: Trial, goals: np.ndarray) -> "Figure":
+class Shown(NamedTuple):
+    """What is drawn.
+
+    Attributes:
+        updates: Outer updates at the end of each stretch, `[n]`.
+        returns: Means over a stretch, `[seeds, n]`.
+        paths: Ways to a few goals after one and two updates, `[goals, 2, T, 2]`.
+        goals: `[goals, 2]`.
+    """
+
+    updates: np.ndarray
+    returns: np.ndarray
+    paths: np.ndarray
+    goals: np.ndarray
+
+
+def shown(learned: Learned, trial: Trial, goals: np.ndarray) -> Shown:
+    """Training in stretches, and the ways of one start to the first goals."""
+    seeds, updates = learned.curve.shape
+    size = min(SMOOTH, updates)
+    count = updates // size
+    stretches = learned.curve[:, : count * size].reshape(seeds, count, size)
+    return Shown(
+        updates=size * (1 + np.arange(count)),
+        returns=stretches.mean(-1),
+        paths=np.asarray(trial.path)[:SHOWN, 1:, :STEPS],
+        goals=np.asarray(goals)[:SHOWN],
+    )
+
+
+def figure(given: Shown) -> "Figure":
     """Training of all seeds beside the ways to a few goals."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(1.4, 1))
-    _draw_training(left, learned.curve)
-    _draw_paths(right, trial, goals)
-    return figure
+    made = Figure(figsize=(9, 3.8), layout="constrained")
+    left, right = made.subplots(1, 2, width_ratios=(1.4, 1))
+    _draw_training(left, given)
+    _draw_paths(right, given)
+    return made
 
 
-def _draw_training(axes: "Axes", curve: np.ndarray) -> None:
-    size = min(SMOOTH, curve.shape[1])
-    count = curve.shape[1] // size
-    means = curve[:, : count * size].reshape(len(curve), count, size).mean(-1)
-    for seed, line in enumerate(means):
-        axes.plot(size * (1 + np.arange(count)), -line, label=f"seed {seed}")
+def _draw_training(axes: "Axes", given: Shown) -> None:
+    for seed, line in enumerate(given.returns):
+        axes.plot(given.updates, -line, label=f"seed {seed}", **plots.look(seed))
+    axes.axhline(3.33, color="0.5", linestyle=":", label="published")
     axes.set_yscale("log")
     axes.set_xlabel("outer updates")
-    axes.set_ylabel("minus the return after two updates")
-    axes.axhline(3.33, color="0.5", linestyle="--", label="published")
+    axes.set_ylabel("minus the return after two updates [reward]")
+    size = int(given.updates[0])
+    goals = navigation_2d.budget(UPDATES).tasks
+    title = f"means over {size} updates of n = {goals} goals each"
+    axes.set_title(title, fontsize="medium")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
 
 
-def _draw_paths(axes: "Axes", trial: Trial, goals: np.ndarray) -> None:
-    for k in range(SHOWN):
-        for updates, style in ((1, ":"), (2, "-")):
-            x, y = np.asarray(trial.path[k, updates]).T
-            axes.plot(x, y, style, color=f"C{k}")
-        axes.plot(*goals[k], "*", color=f"C{k}", markersize=11)
+def _draw_paths(axes: "Axes", given: Shown) -> None:
+    for k, (goal, ways) in enumerate(zip(given.goals, given.paths, strict=True)):
+        color = plots.look(k)["color"]
+        for way, style in zip(ways, (":", "-"), strict=True):
+            axes.plot(*way.T, style, color=color)
+        axes.plot(*goal, "*", color=color, markersize=11)
     axes.set_title("ways after one (dotted) and two updates", fontsize="medium")
+    axes.set_xlabel("first coordinate")
+    axes.set_ylabel("second coordinate")
     axes.set_xlim(-0.6, 0.6)
     axes.set_ylim(-0.6, 0.6)
     axes.set_aspect("equal")
@@ -146,8 +182,8 @@ def main() -> None:
     """Learn, print the tables and write the picture."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("picture", type=pathlib.Path)
-    parser.add_argument("--updates", type=int, default=1200)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--updates", type=int, default=UPDATES)
+    parser.add_argument("--seeds", type=int, default=SEEDS)
     arguments = parser.parse_args()
     devices.use_cores(min(devices.available_cores(), arguments.seeds))
     learned = learn(arguments.updates, arguments.seeds)
@@ -157,8 +193,8 @@ def main() -> None:
     trials = measure(learned, known)
     print(f"the authors' 40 goals\n\n{table(trials, known)}\n{PUBLISHED}\n")
     print(f"{FRESH} other goals\n\n{table(measure(learned, fresh), fresh)}")
-    figure = draw(learned, trials["learned, seed 0"], known)
-    figure.savefig(arguments.picture, dpi=90, metadata={"Software": None})
+    made = figure(shown(learned, trials["learned, seed 0"], known))
+    plots.save(made, arguments.picture)
 
 
 if __name__ == "__main__":

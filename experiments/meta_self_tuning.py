@@ -11,7 +11,7 @@ on other seeds than those reported. Prints a table and draws the curves.
 import argparse
 import pathlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from rl_grads.studies.tuning import Outcome
 from rl_grads.training import backend
 from rl_grads.typing import Section
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 RATE, DISCOUNT, CLIP = LEARNED = (
     "optimizer.learning_rate",
     "agent.discount",
@@ -36,6 +39,7 @@ STARTS = {"30 times too small": 1 / 30, "30 times too large": 30.0}
 OUTER_RATES = (0.01, 0.03, 0.1, 0.3)
 STEPS = (1, 5, 20)
 TUNING_SEED, FRESH_SEED = 1000, 0
+TUNING, FRESH = 10, 20  # How many seeds.
 BEST, STILL = "best fixed", "not learned"
 
 
@@ -44,6 +48,13 @@ class Seeds(NamedTuple):
 
     tuning: range
     fresh: range
+
+
+def split(tuning: int, fresh: int) -> Seeds:
+    """So many seeds of each kind."""
+    return Seeds(
+        range(TUNING_SEED, TUNING_SEED + tuning), range(FRESH_SEED, FRESH_SEED + fresh)
+    )
 
 
 class Study(NamedTuple):
@@ -129,21 +140,38 @@ def _number(outcome: Outcome, path: str) -> str:
     return f"{middle:.3g} ({low:.3g} to {high:.3g})"
 
 
-def draw(found: Study, picture: pathlib.Path) -> None:
-    """Return and step size over environment steps, a column for each start."""
-    steps = plots.Axis("environment steps")
-    returns, rates = plots.Axis("greedy return"), plots.Axis("step size", log=True)
-    columns = []
+class Column(NamedTuple):
+    """Lines of all arms from one start: returns, and step sizes."""
+
+    start: str
+    returns: list[plots.Line]
+    rates: list[plots.Line]
+
+
+def columns(found: Study) -> list[Column]:
+    """What is drawn, a column for each start."""
+    drawn = []
     for start, arms in found.arms.items():
         every = {BEST: found.best, **arms}
-        curves = [
+        returns = [
             plots.mean_line(name, *outcome.curve()) for name, outcome in every.items()
         ]
-        sizes = [_rates(name, outcome) for name, outcome in every.items()]
-        top = plots.Panel(curves, plots.Axis(""), returns, start)
-        columns.append((top, plots.Panel(sizes, steps, rates)))
-    figure = plots.grid(list(zip(*columns, strict=True)))
-    figure.savefig(picture, dpi=90, metadata={"Software": None})
+        rates = [_rates(name, outcome) for name, outcome in every.items()]
+        drawn.append(Column(start, returns, rates))
+    return drawn
+
+
+def figure(given: Sequence[Column], seeds: int) -> "Figure":
+    """Return and step size over environment steps, of so many seeds."""
+    x, none = plots.Axis("environment steps"), plots.Axis("")
+    y, rate = plots.Axis("greedy return [reward]"), plots.Axis("step size", log=True)
+    above = [plots.Panel(c.returns, none, y, f"start {c.start}") for c in given]
+    below = [plots.Panel(c.rates, x, rate) for c in given]
+    title = (
+        f"n = {seeds} seeds; above: means, 95 % bootstrap intervals; "
+        "below: medians, quartiles"
+    )
+    return plots.grid([above, below], title)
 
 
 def _rates(name: str, outcome: Outcome) -> plots.Line:
@@ -153,26 +181,23 @@ def _rates(name: str, outcome: Outcome) -> plots.Line:
         rate = configs.get(outcome.config, RATE)
         return plots.Line(name, outcome.steps[[0, -1]], [rate, rate], style="--")
     steps, values = outcome.curve(metric)
-    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0)
-    return plots.Line(name, steps, middle, low, high)
+    return plots.quartile_line(name, steps, values)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Tune, run, print the table and write the picture."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("picture", type=pathlib.Path)
-    parser.add_argument("--tuning", type=int, default=10, help="seeds per setting")
-    parser.add_argument("--seeds", type=int, default=20, help="fresh seeds")
+    parser.add_argument("--tuning", type=int, default=TUNING, help="seeds per setting")
+    parser.add_argument("--seeds", type=int, default=FRESH, help="fresh seeds")
     parser.add_argument("overrides", nargs="*", help="config keys")
     arguments = parser.parse_intermixed_args(argv)
     config = figures.configure("meta_self_tuning", arguments.overrides)
     backend.start(config)
-    trials = range(TUNING_SEED, TUNING_SEED + arguments.tuning)
-    fresh = range(FRESH_SEED, FRESH_SEED + arguments.seeds)
-    found = measure(config, Seeds(trials, fresh))
+    found = measure(config, split(arguments.tuning, arguments.seeds))
     chosen = ", ".join(f"{rate:g} (K = {k})" for k, rate in found.outer.items())
     print(f"{table(found)}\n\nouter step sizes: {chosen}")
-    draw(found, arguments.picture)
+    plots.save(figure(columns(found), arguments.seeds), arguments.picture)
 
 
 if __name__ == "__main__":

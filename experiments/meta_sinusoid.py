@@ -16,6 +16,9 @@ from rl_grads.cli import few_shot
 from rl_grads.meta.few_shot import Budget
 from rl_grads.studies import meta_sinusoid
 
+UPDATES, SEED = 20_000, 0
+LABEL = "mean squared error"
+
 
 def measure(updates: int, seed: int) -> dict[str, np.ndarray]:
     """Errors on fresh tasks after 0 to 5 updates, `[tasks, 6]`, by initialisation."""
@@ -33,12 +36,12 @@ def main() -> None:
     """Measure, print the table and write the picture."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("picture", type=pathlib.Path)
-    parser.add_argument("--updates", type=int, default=20_000)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--updates", type=int, default=UPDATES)
+    parser.add_argument("--seed", type=int, default=SEED)
     arguments = parser.parse_args()
     errors = measure(arguments.updates, arguments.seed)
     print(few_shot.table(errors, (0, 1, meta_sinusoid.TEST_UPDATES)))
-    few_shot.draw(errors, "mean squared error", arguments.picture)
+    few_shot.draw(errors, LABEL, arguments.picture)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ minutes on two cores.
 import argparse
 import pathlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from rl_grads.analysis import plots
 from rl_grads.cli import few_shot
 from rl_grads.studies import meta_step_size
 from rl_grads.studies.meta_step_size import Setting, Study
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Plan(NamedTuple):
@@ -40,7 +43,7 @@ PLANS = {
     ),
     "walk": Plan(
         meta_step_size.WALK,
-        plots.Axis("mean squared value error", log=True),
+        plots.Axis("mean squared value error [reward²]", log=True),
         (0.01, 0.02, 0.03, 0.04, 0.045, 0.05),
         0.02,
         (0.1, 0.2, 0.5, 1.0, 2.0, 5.0),
@@ -50,6 +53,21 @@ METHODS = {
     "IDBD, TIDBD": meta_step_size.by_tidbd,
     "meta-gradient": meta_step_size.by_meta_gradient,
 }
+
+
+SEEDS = 10
+
+
+class Found(NamedTuple):
+    """Points with step sizes that stay, and with those that are learned."""
+
+    constant: list[plots.Point]
+    moved: list[plots.Point]
+
+
+def measure(plan: Plan, seeds: int) -> Found:
+    """Errors of all settings."""
+    return Found(fixed(plan, seeds), learned(plan, seeds))
 
 
 def fixed(plan: Plan, seeds: int) -> list[plots.Point]:
@@ -84,26 +102,29 @@ def table(points: list[plots.Point]) -> str:
     return "\n".join(["| method | number | error |", "|---|---|---|", *rows])
 
 
+def figure(plan: Plan, found: Found) -> "Figure":
+    """Errors over the meta step size, beside the best step size that stays."""
+    best = min(
+        found.constant, key=lambda p: np.nan_to_num(np.mean(p.values), nan=np.inf)
+    )
+    ends = (plan.meta[0], plan.meta[-1])
+    level = [best._replace(x=x, line=f"fixed, {best.x:g}") for x in ends]
+    worst = 1.5 * float(np.mean(best.values))
+    x = plots.Axis("meta step size")
+    return plots.sensitivity(level + found.moved, x, plan.y, worst=worst)
+
+
 def main() -> None:
     """Measure, print the tables and write the pictures."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=pathlib.Path)
-    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--seeds", type=int, default=SEEDS)
     arguments = parser.parse_args()
     for name, plan in PLANS.items():
-        constant, moved = fixed(plan, arguments.seeds), learned(plan, arguments.seeds)
-        print(f"{name}\n\n{table(constant + moved)}\n", flush=True)
-        spread = (plan.meta[0], plan.meta[-1])
-        best = min(constant, key=lambda p: np.nan_to_num(np.mean(p.values), nan=np.inf))
-        ends = [best._replace(x=x, line=f"fixed, {best.x:g}") for x in spread]
-        figure = plots.sensitivity(
-            ends + moved,
-            plots.Axis("meta step size"),
-            plan.y,
-            worst=1.5 * float(np.mean(best.values)),
-        )
+        found = measure(plan, arguments.seeds)
+        print(f"{name}\n\n{table(found.constant + found.moved)}\n", flush=True)
         picture = arguments.folder / f"meta_step_size_{name}.png"
-        figure.savefig(picture, dpi=90, metadata={"Software": None})
+        plots.save(figure(plan, found), picture)
 
 
 if __name__ == "__main__":

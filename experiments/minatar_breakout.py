@@ -11,6 +11,7 @@ learnt, and by how much each scheme changes the variance of the gradient in each
 import argparse
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,6 +26,9 @@ from rl_grads.cli import figures
 from rl_grads.studies import tuning
 from rl_grads.studies.tuning import Outcome
 from rl_grads.training import backend
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ARMS = {"uniform": "buffer", "PER": "per", "gradient norm": "gradient_norm"}
 RATE, RATES = "optimizer.learning_rate", (1e-4, 3e-4, 1e-3)
@@ -88,13 +92,16 @@ def _ends(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f" ({low:.2f} to {high:.2f})"
 
 
-def draw(arms: Mapping[str, Outcome], picture: pathlib.Path) -> None:
+def lines(arms: Mapping[str, Outcome]) -> list[plots.Line]:
     """Mean evaluation return over environment steps, with intervals."""
-    lines = [plots.mean_line(name, *arm.curve()) for name, arm in arms.items()]
-    figure = plots.lines(
-        lines, plots.Axis("environment steps"), plots.Axis("greedy return")
-    )
-    figure.savefig(picture, dpi=90, metadata={"Software": None})
+    return [plots.mean_line(name, *arm.curve()) for name, arm in arms.items()]
+
+
+def figure(given: Sequence[plots.Line], seeds: int) -> "Figure":
+    """What `lines` made, for so many seeds."""
+    x, y = plots.Axis("environment steps"), plots.Axis("greedy return [reward]")
+    title = f"means over n = {seeds} seeds, 95 % bootstrap intervals"
+    return plots.lines(given, x, y, title=title)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -108,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     backend.start(figures.configure("minatar_breakout", arguments.overrides))
     arms = {name: run(replay, arguments) for name, replay in ARMS.items()}
     print(table(arms), variances(arms), sep="\n\n")
-    draw(arms, arguments.picture)
+    plots.save(figure(lines(arms), arguments.seeds), arguments.picture)
 
 
 if __name__ == "__main__":

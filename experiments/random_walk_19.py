@@ -9,7 +9,8 @@ Writes figures/random_walk_19_AGENT.png and .pdf.
 """
 
 import sys
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from rl_grads.config import schema_name
 from rl_grads.envs.make import make
 from rl_grads.studies import walks
 from rl_grads.typing import Section
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 STEP_SIZES = np.linspace(0, 1, 11)
 TRACE_DECAYS = (0.0, 0.4, 0.8, 0.9, 0.95, 0.975, 0.99, 1.0)
@@ -42,8 +46,8 @@ def errors(common: walks.Walks, config: Section) -> dict[str, np.ndarray]:
     return {label: off.mean(-1) for label, off in found.items()}
 
 
-def draw(config: Section) -> dict[str, Any]:
-    """The figure of the agent that the config names."""
+def measure(config: Section) -> dict[str, np.ndarray]:
+    """The same for the walks that the config names."""
     common = walks.sample(
         make(config.env),
         runs=config.seeds,
@@ -51,17 +55,27 @@ def draw(config: Section) -> dict[str, Any]:
         seed=config.seed,
         discount=config.agent.discount,
     )
-    found = errors(common, config)
+    return errors(common, config)
+
+
+def draw(config: Section) -> dict[str, Any]:
+    """The figure of the agent that the config names."""
+    found = measure(config)
     for label, off in found.items():
         best = int(np.nanargmin(off))
         print(f"{label}: best {off[best]:.4f} at step size {STEP_SIZES[best]:.1f}")
-    figure = plots.lines(
+    made = figure(found, config.training.total_episodes, config.seeds)
+    return {f"random_walk_19_{schema_name(config.agent)}": made}
+
+
+def figure(found: Mapping[str, np.ndarray], episodes: int, runs: int) -> "Figure":
+    """Error over step sizes, a line for each setting; what `errors` found."""
+    return plots.lines(
         [plots.Line(label, STEP_SIZES, off) for label, off in found.items()],
         plots.Axis("step size"),
         plots.Axis("root mean square error", low=0.25, high=CEILING),
-        title=f"first {config.training.total_episodes} episodes, {config.seeds} runs",
+        title=f"means over n = {runs} runs, first {episodes} episodes",
     )
-    return {f"random_walk_19_{schema_name(config.agent)}": figure}
 
 
 if __name__ == "__main__":

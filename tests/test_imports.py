@@ -44,7 +44,11 @@ ONLY_IN = {
     "hydra._internal": ("rl_grads.cli.hydra_private",),
     "wandb": ("rl_grads.tracking.wandb",),
     "wandb_workspaces": ("rl_grads.tracking.wandb_view",),
-    "trackio": ("rl_grads.tracking.trackio", "rl_grads.cli.dashboard"),
+    "trackio": (
+        "rl_grads.tracking.trackio",
+        "rl_grads.cli.dashboard",
+        "rl_grads.cli.dashboard_runs",
+    ),
 }
 ABOVE = ("experiments", "tests", "scripts")
 

@@ -5,12 +5,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from rl_grads.analysis.plots import COLORS
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _SIZE = (12.0, 4.2)  # Inches.
-_TOP = "#b5302a"
+_TOP = "#D55E00"
+_HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo")
 
 
 class Gradients(NamedTuple):
@@ -44,7 +47,7 @@ def figure(given: Gradients, top: Sequence[int], title: str | None = None) -> "F
         >>> ones = np.ones(2)
         >>> page = figure(Gradients(ones, ones, {"all": ones}, np.eye(2)), [1])
         >>> [axes.get_xlabel() for axes in page.axes[:2]]
-        ['gradient norm, by layer', '|TD error|']
+        ['gradient norm, by layer', '|TD error| [reward]']
     """
     from matplotlib.figure import Figure
 
@@ -65,9 +68,18 @@ def _layers(axes: "Axes", given: Gradients, top: Sequence[int]) -> None:
     names = [f"#{place}" for place in top]
     norms = np.nan_to_num(given.norms[list(top)], nan=0.0, posinf=0.0)
     left = np.zeros(len(top))
-    for layer, shares in given.shares.items():
+    for number, (layer, shares) in enumerate(given.shares.items()):
         width = norms * np.nan_to_num(shares[list(top)])
-        axes.barh(names, width, left=left, label=layer)
+        at = number % len(COLORS)
+        axes.barh(
+            names,
+            width,
+            left=left,
+            label=layer,
+            color=COLORS[at],
+            hatch=_HATCHES[at],
+            edgecolor="white",
+        )
         left = left + width
     axes.invert_yaxis()
     axes.set_xlabel("gradient norm, by layer")
@@ -84,7 +96,7 @@ def _norms(axes: "Axes", given: Gradients, top: Sequence[int]) -> None:
         at = (size[place], given.norms[place])
         if np.isfinite(at).all():
             axes.annotate(f" #{place}", at, fontsize="small", color=_TOP)
-    axes.set_xlabel("|TD error|")
+    axes.set_xlabel("|TD error| [reward]")
     axes.set_ylabel("gradient norm")
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)

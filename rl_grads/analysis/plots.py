@@ -25,7 +25,7 @@ _SHORT = 24  # Characters of a label.
 _WIDE = 10.0
 # Okabe & Ito's colours, which are told apart without red or green; and dashes, which
 # are on paper.
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 # Of fonts that a publisher takes: TrueType, whole, in place of Type 3.
 _FONTS: Any = {"pdf.fonttype": 42}
@@ -101,6 +101,23 @@ def lines(
     return figure
 
 
+def quartile_line(label: str, x: PyTree, values: PyTree) -> Line:
+    """The median over members, between the quartiles.
+
+    Args:
+        label: What the legend calls it.
+        x: Where, `[n]`.
+        values: `[members, n]`.
+
+    Example:
+        >>> line = quartile_line("a", [0], [[0.0], [1.0], [2.0], [3.0], [4.0]])
+        >>> line.low.tolist(), line.y.tolist(), line.high.tolist()
+        ([1.0], [2.0], [3.0])
+    """
+    low, middle, high = np.quantile(np.asarray(values), [0.25, 0.5, 0.75], axis=0)
+    return Line(label, np.asarray(x), middle, low, high)
+
+
 def mean_line(label: str, x: PyTree, values: PyTree) -> Line:
     """The mean over members with its 95 % bootstrap interval.
 
@@ -129,11 +146,12 @@ class Panel(NamedTuple):
     title: str | None = None
 
 
-def grid(rows: Sequence[Sequence[Panel]]) -> "Figure":
+def grid(rows: Sequence[Sequence[Panel]], title: str | None = None) -> "Figure":
     """Panels in rows, with one legend: lines of equal label have equal colours.
 
     Args:
         rows: Of equal length; columns share their horizontal axis.
+        title: Stands above all of them.
 
     Raises:
         ValueError: Rows differ in length, or there is none.
@@ -155,7 +173,7 @@ def grid(rows: Sequence[Sequence[Panel]]) -> "Figure":
     every = figure.subplots(len(rows), columns, sharex="col", squeeze=False).flat
     panels = [panel for row in rows for panel in row]
     labels = dict.fromkeys(line.label for panel in panels for line in panel.lines)
-    looks = {label: _look(number) for number, label in enumerate(labels)}
+    looks = {label: look(number) for number, label in enumerate(labels)}
     for axes, panel in zip(every, panels, strict=True):
         _fill(axes, panel, looks)
     handles = {line.get_label(): line for axes in figure.axes for line in axes.lines}
@@ -165,13 +183,20 @@ def grid(rows: Sequence[Sequence[Panel]]) -> "Figure":
         frameon=False,
         fontsize="small",
     )
+    if title:
+        figure.suptitle(title, fontsize="medium")
     return figure
 
 
-def _look(number: int) -> dict[str, Any]:
-    """Colour and dash of a line."""
-    at = number % len(_COLORS)
-    return {"color": _COLORS[at], "linestyle": _DASHES[at]}
+def look(number: int) -> dict[str, Any]:
+    """Colour and dash of a line, as Matplotlib names them; 49 differ.
+
+    Example:
+        >>> look(1), look(8)["linestyle"]
+        ({'color': '#D55E00', 'linestyle': '--'}, '-.')
+    """
+    turn, at = divmod(number, len(COLORS))
+    return {"color": COLORS[at], "linestyle": _DASHES[(at + turn) % len(_DASHES)]}
 
 
 def _fill(axes: "Axes", panel: Panel, looks: Mapping[str, Mapping[str, Any]]) -> None:
@@ -181,6 +206,9 @@ def _fill(axes: "Axes", panel: Panel, looks: Mapping[str, Mapping[str, Any]]) ->
         _draw(axes, line, None, looks[line.label])
     axes.set_xlim(panel.x.low, panel.x.high)
     axes.set_ylim(panel.y.low, panel.y.high)
+
+
+_STEPS = Axis("environment steps per member")
 
 
 class Series(NamedTuple):
@@ -220,15 +248,31 @@ def curves(runs: Sequence[Series], metric: str, *, log_y: bool = False) -> "Figu
     if not runs:
         raise ValueError("runs: expected at least one")
     seen = [_measured(run) for run in runs]
-    x, y = Axis("environment steps per member"), Axis(metric, log_y)
+    y = Axis(metric, log_y)
     if len(seen) > 1:
-        counts = sorted({len(run.values) for run in seen})
-        over = " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))
-        title = f"interquartile means over n = {over} members, 95 % bootstrap intervals"
-        return lines([_iqm_line(run) for run in seen], x, y, title=title)
-    figure, axes = _figure(x, y, _members_title(seen[0]))
+        counts = [len(run.values) for run in seen]
+        return compared([iqm_line(run) for run in seen], counts, y)
+    figure, axes = _figure(_STEPS, y, _members_title(seen[0]))
     _draw_members(axes, seen[0])
     return figure
+
+
+def compared(given: Sequence[Line], members: Sequence[int], y: Axis) -> "Figure":
+    """Several runs over training, a line each.
+
+    Args:
+        given: What `iqm_line` makes of each run.
+        members: How many members they have.
+        y: The metric.
+
+    Example:
+        >>> made = compared([Line("a", [10, 20], [1, 2])], [5], Axis("loss"))
+        >>> made.get_suptitle()
+        'interquartile means over n = 5 members, 95 % bootstrap intervals'
+    """
+    over = " to ".join(str(n) for n in dict.fromkeys((min(members), max(members))))
+    title = f"interquartile means over n = {over} members, 95 % bootstrap intervals"
+    return lines(given, _STEPS, y, title=title)
 
 
 def panels(runs: Sequence[Series]) -> "Figure":
@@ -264,7 +308,17 @@ def panels(runs: Sequence[Series]) -> "Figure":
     return figure
 
 
-def _iqm_line(run: Series) -> Line:
+def iqm_line(run: Series) -> Line:
+    """The interquartile mean over members with its 95 % bootstrap interval.
+
+    Args:
+        run: A metric of one run; steps without a value are left out.
+
+    Example:
+        >>> iqm_line(Series("a", [10, 20], [[0.0, 1.0], [2.0, 3.0]])).y.tolist()
+        [1.0, 2.0]
+    """
+    run = _measured(run)
     columns = run.values.T
     ends = np.array([interval(column, iqm)[:2] for column in columns], float)
     low, high = ends.reshape(-1, 2).T
@@ -374,7 +428,7 @@ def sensitivity(
     wide = bool((where > 0).all() and where.max() >= _WIDE * where.min())
     counts = {len(p.values) for p in points}
     over = f"n = {min(counts)}" + (f" to {max(counts)}" if len(counts) > 1 else "")
-    title = f"means over members ({over}), 95 % bootstrap intervals; x: diverged"
+    title = f"means over {over} members, 95 % bootstrap intervals; x: diverged or worse"
     figure, axes = _figure(x._replace(log=x.log or wide), y, title)
     for label in dict.fromkeys(p.line for p in points):
         own = sorted((p for p in points if p.line == label), key=lambda p: p.x)
@@ -479,7 +533,9 @@ def _figure(x: Axis, y: Axis, title: str | None) -> tuple["Figure", "Axes"]:
 
     figure = Figure(figsize=_SIZE, layout="constrained")
     axes = figure.add_subplot()
-    _label(axes, x, y, title)
+    _label(axes, x, y, None)
+    if title:  # Over the legend as well: it may be longer than the axes.
+        figure.suptitle(title, fontsize="medium")
     return figure, axes
 
 
@@ -493,7 +549,11 @@ def _label(axes: "Axes", x: Axis, y: Axis, title: str | None) -> None:
     axes.set_yscale("log" if y.log else "linear")
     if x.whole:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_prop_cycle(color=_COLORS, linestyle=_DASHES)
+    looks = [look(number) for number in range(len(COLORS) * len(_DASHES))]
+    axes.set_prop_cycle(
+        color=[one["color"] for one in looks],
+        linestyle=[one["linestyle"] for one in looks],
+    )
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     if title:

@@ -115,8 +115,9 @@ def _head(found: "Anatomy", which: "Which", config: Config) -> Iterable[str]:
         f"{which.member} (seed {found.seed}): a batch of {size}."
     )
     yield (
-        f"Repeated from step {found.begun_at:,}; the {found.rows} recorded rows from "
-        "there to beyond the update came out the same, bit for bit."
+        f"Repeated from step {found.begun_at:,}; what was recorded from there to "
+        f"beyond the update ({_count(found.rows, 'row')}) came out the same, bit for "
+        "bit."
     )
     if config.replay is not None and size > config.training.batch_size:
         drawn = config.training.batch_size
@@ -124,6 +125,10 @@ def _head(found: "Anatomy", which: "Which", config: Config) -> Iterable[str]:
     name = getattr(config.agent, "td_gradient", "semi")
     if name in _DIRECTIONS:
         yield f"The update itself is the direction of agent.td_gradient={name}."
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def _table(found: "Anatomy", top: Sequence[int]) -> Iterable[str]:
@@ -174,7 +179,7 @@ def _write(
     from rl_grads.analysis import examples, plots
     from rl_grads.tracking.files import write_json
 
-    title = f"step {found.step:,}, member {which.member}, update {found.update}"
+    title = name_update(found.step, which.member, found.update, len(found.norms))
     given = examples.Gradients(found.norms, found.td_error, found.shares, found.cosines)
     stem = options.to or options.run / _name(found, which)
     json = stem.with_name(f"{stem.name}.json")
@@ -185,6 +190,16 @@ def _write(
         expected = f"expected a path that can be written ({error.strerror})"
         raise ConfigError(f"--to={stem}: {expected}") from error
     return [*written, json]
+
+
+def name_update(step: int, member: int, update: int, size: int) -> str:
+    """What stands above the picture.
+
+    Example:
+        >>> name_update(5750, 1, 10, 64)
+        'step 5,750, member 1, update 10: n = 64 examples'
+    """
+    return f"step {step:,}, member {member}, update {update}: n = {size} examples"
 
 
 def _name(found: "Anatomy", which: "Which") -> str:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from unittest import mock
 
+from rl_grads.cli import dashboard_runs
 from rl_grads.config import nearest
 from rl_grads.tracking.labels import FIRST
 
@@ -41,7 +42,8 @@ def main(argv: list[str]) -> int:
     with _whole_projects() as projects:
         if options.project and options.project not in projects:
             parser.error(_unknown(options.project, projects))
-        return _serve(options)
+        with dashboard_runs.listing(options.last):
+            return _serve(options)
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -106,6 +108,7 @@ def _built(
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     application, *rest = build(*args, **kw)
+    application.add_middleware(dashboard_runs.OpensWithNewest)
     application.add_middleware(TrustedHostMiddleware, allowed_hosts=list(names))
     guarded.append(application)
     return application, *rest
@@ -159,4 +162,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--no-browser", action="store_true", help="do not open a browser window"
     )
+    parser.add_argument(
+        "--last",
+        type=_count,
+        default=dashboard_runs.LISTED,
+        metavar="COUNT",
+        help="how many runs of a project are listed, the newest "
+        f"(default: {dashboard_runs.LISTED})",
+    )
     return parser
+
+
+def _count(text: str) -> int:
+    """A positive integer."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected an integer in [1, inf), got {text}")
+    return int(text)

@@ -2,11 +2,15 @@
 
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rl_grads.analysis import plots
 from rl_grads.analysis.statistics import interval, mean
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def table(errors: Mapping[str, np.ndarray], after: Sequence[int]) -> str:
@@ -47,12 +51,36 @@ def draw(errors: Mapping[str, np.ndarray], label: str, picture: pathlib.Path) ->
     Args:
         errors: As for `table`.
         label: What the errors are.
-        picture: File to write.
+        picture: File to write, or the stem of a PNG and a PDF.
     """
-    given = [
+    tasks = len(next(iter(errors.values())))
+    plots.save(figure(lines(errors), tasks, label), picture)
+
+
+def lines(errors: Mapping[str, np.ndarray]) -> list[plots.Line]:
+    """Means over tasks with their intervals, a line for each method.
+
+    Args:
+        errors: As for `table`.
+
+    Example:
+        >>> [line.y.tolist() for line in lines({"a": np.array([[1.0, 4.0]])})]
+        [[1.0, 4.0]]
+    """
+    return [
         plots.mean_line(name, np.arange(values.shape[1]), values)
         for name, values in errors.items()
     ]
-    x, y = plots.Axis("updates on a fresh task"), plots.Axis(label, log=True)
-    figure = plots.lines(given, x, y, marker="o")
-    figure.savefig(picture, dpi=90, metadata={"Software": None})
+
+
+def figure(given: Sequence[plots.Line], tasks: int, label: str) -> "Figure":
+    """The figure of such lines.
+
+    Args:
+        given: What `lines` made.
+        tasks: Over how many tasks.
+        label: What the errors are.
+    """
+    x = plots.Axis("updates on a fresh task", whole=True)
+    title = f"means over n = {tasks} tasks, 95 % bootstrap intervals"
+    return plots.lines(given, x, plots.Axis(label, log=True), title=title, marker="o")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
+    from rl_grads.analysis import plots
     from rl_grads.results import Point, Runs
 
 COMMAND = "rl-grads plot"
@@ -158,31 +159,74 @@ class _Final(NamedTuple):
 
 def _sensitivity(options: argparse.Namespace) -> "Figure":
     """The final metric of a sweep's points over one of their settings."""
-    from rl_grads.analysis import plots
-
     runs = _load(options)
     metric = runs.metric(options.metric)
     found = _finished(runs, metric)
     _check_explained(runs, options)
+    asked = Over(options.x, metric, options.log_y, options.worst)
+    return over_setting(_swept(found, asked, options.lines), asked)
+
+
+class Over(NamedTuple):
+    """What a sensitivity is drawn over.
+
+    Attributes:
+        key: The setting that was swept.
+        metric: The final metric.
+        log_y: Whether its scale is logarithmic.
+        worst: The worst value shown; None for the worst of all intervals.
+    """
+
+    key: str
+    metric: str
+    log_y: bool = False
+    worst: float | None = None
+
+
+def over_setting(points: "Sequence[plots.Point]", asked: Over) -> "Figure":
+    """The figure of a sweep's points, its axes named after the key and the metric.
+
+    Args:
+        points: Of the sweep.
+        asked: What is drawn.
+    """
+    from rl_grads.analysis import plots
+
+    x = plots.Axis(asked.key.replace(".", " ").replace("_", " "))
+    y = plots.Axis(axis_label(asked.metric), asked.log_y)
+    higher = higher_is_better(asked.metric) is True
+    return plots.sensitivity(points, x, y, worst=asked.worst, higher_is_better=higher)
+
+
+def swept(runs: "Runs", asked: Over, lines: str) -> "list[plots.Point]":
+    """The points of a sweep that have finished, those that differ in seeds pooled.
+
+    Args:
+        runs: The sweep.
+        asked: What is drawn.
+        lines: The key that has a line for each value.
+    """
+    return _swept(_finished(runs, asked.metric), asked, lines)
+
+
+def _swept(
+    found: Sequence[_Final], asked: Over, lines: str | None
+) -> "list[plots.Point]":
+    from rl_grads.analysis import plots
+
     pooled: dict[tuple[float, str], list[_Final]] = {}
     for final in found:
-        line = "" if options.lines is None else _line(final.point, options.lines)
-        pooled.setdefault((_number(final.point, options.x), line), []).append(final)
-    plotted = [
+        line = "" if lines is None else _line(final.point, lines)
+        pooled.setdefault((_number(final.point, asked.key), line), []).append(final)
+    return [
         plots.Point(
             x=x,
-            line=line or metric,
+            line=line or asked.metric,
             values=[v for final in alike for v in final.values],
             diverged=any(final.point.diverged for final in alike),
         )
         for (x, line), alike in pooled.items()
     ]
-    x = plots.Axis(options.x.replace(".", " ").replace("_", " "))
-    y = plots.Axis(axis_label(metric), options.log_y)
-    higher = higher_is_better(metric) is True
-    return plots.sensitivity(
-        plotted, x, y, worst=options.worst, higher_is_better=higher
-    )
 
 
 def _line(point: "Point", key: str) -> str:

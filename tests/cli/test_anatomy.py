@@ -77,7 +77,10 @@ def test_the_command_names_them(train, command, home):
     assert done.err == ""
     lines = done.out.splitlines()
     assert lines[0] == ("Update 2 of 2 at step 46 of member 1 (seed 1): a batch of 4.")
-    assert lines[1].startswith("Repeated from step 40; the 2 recorded rows")
+    assert lines[1] == (
+        "Repeated from step 40; what was recorded from there to beyond the update "
+        "(2 rows) came out the same, bit for bit."
+    )
     found, loss = examined(Which(step=46, member=1))
     table = [line.split() for line in lines if "#" in line]
     assert [row[0] for row in table] == [f"#{i}" for i in found.top(3)]

@@ -11,11 +11,12 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 
 import pytest
 
-from rl_grads.cli import dashboard
+from rl_grads.cli import dashboard, dashboard_runs
 
 LOG_A_RUN = """
 import pathlib, sys
@@ -23,7 +24,10 @@ import numpy as np
 from rl_grads.tracking import Run, open_trackers
 from rl_grads.tracking.schema import Tracking, WandB
 settings = Tracking(trackio=True, wandb=WandB(mode="disabled", project="walks"))
-run = Run(pathlib.Path(sys.argv[1]), "walk/today", (40, 41, 42), ({},) * 3, settings)
+folder = pathlib.Path(sys.argv[1], sys.argv[2])
+folder.mkdir()
+name = f"walk/{folder.name}"
+run = Run(folder, name, (40, 41, 42), ({},) * 3, settings)
 with open_trackers(run) as trackers:
     for step in range(0, 10_000, 500):
         slope = np.asarray([1.0, 2.0, 3.0])
@@ -38,6 +42,7 @@ with open_trackers(run) as trackers:
         trackers.log(step, metrics)
     trackers.finish({})
 """
+RUNS = ("before", "today")
 # A shell starts its background jobs, and all that they start, deaf to Ctrl-C.
 SERVE = """
 import signal, sys
@@ -111,14 +116,22 @@ def ask(url, body=None, method=None, headers=()):
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    """Variables under which one finished run lies in Trackio's store."""
+    """Variables under which two finished runs lie in Trackio's store."""
     folder = tmp_path_factory.mktemp("dashboard")
     root = str(pathlib.Path(dashboard.__file__).parents[2])
     made = os.environ | {"TRACKIO_DIR": str(folder / "store"), "PYTHONPATH": root}
-    (folder / "run").mkdir()
-    command = [sys.executable, "-c", LOG_A_RUN, str(folder / "run")]
-    subprocess.run(command, env=made, check=True, timeout=60)
+    for name in RUNS:
+        command = [sys.executable, "-c", LOG_A_RUN, str(folder), name]
+        subprocess.run(command, env=made, check=True, timeout=60)
     return made
+
+
+@pytest.fixture
+def ids(environment):
+    """Under which ids Trackio knows the members, by run."""
+    folder = pathlib.Path(environment["TRACKIO_DIR"]).parent
+    texts = {name: (folder / name / "trackio.json").read_text() for name in RUNS}
+    return {name: json.loads(text)["ids"] for name, text in texts.items()}
 
 
 @pytest.fixture
@@ -129,10 +142,10 @@ def server(environment):
 
 
 @contextlib.contextmanager
-def serving(environment):
+def serving(environment, *options):
     """The dashboard under these variables: `(process, address)`."""
     port = free_port()
-    arguments = ["--project", "walks", "--port", str(port), "--no-browser"]
+    arguments = ["--project", "walks", "--port", str(port), "--no-browser", *options]
     process = subprocess.Popen(
         [sys.executable, "-c", SERVE.format(arguments)],
         env=environment,
@@ -175,7 +188,7 @@ def browser(tmp_path):
 
 
 @pytest.mark.browser
-def test_the_curves_of_a_finished_run_are_drawn(server, browser):
+def test_the_curves_of_the_newest_run_are_drawn(server, browser):
     ask(f"{browser}/url", {"url": server[1] + "?project=walks"})
 
     def drawn():
@@ -191,6 +204,58 @@ def test_the_curves_of_a_finished_run_are_drawn(server, browser):
     for plot in plots:
         for seed in (40, 41, 42):
             assert f"walk/today · seed {seed}" in plot["title"]
+
+
+def led_to(address):
+    """The query of the address at which a page is found."""
+    with urllib.request.urlopen(address, timeout=60) as answer:
+        return urllib.parse.parse_qs(urllib.parse.urlsplit(answer.url).query)
+
+
+def test_the_page_opens_with_the_newest_run(server, ids):
+    _, address = server
+    newest = {"run_ids": [",".join(ids["today"])]}
+    assert led_to(address) == newest
+    assert led_to(f"{address}metrics?project=walks") == {"project": ["walks"], **newest}
+    assert led_to(f"{address}?project=walk") == {"project": ["walk"], **newest}
+    chosen = {"run_ids": [ids["before"][1]]}
+    assert led_to(f"{address}?run_ids={ids['before'][1]}") == chosen
+    assert led_to(f"{address}?run_ids=") == {}  # All of them.
+    assert led_to(f"{address}?runs=one") == {"runs": ["one"]}
+    assert led_to(f"{address}runs") == {}
+
+
+def test_the_newest_runs_are_listed(environment, ids):
+    with serving(environment, "--last", "4") as (_, address):
+        listed = str(ask(f"{address}api/get_runs_for_project", {"project": "walks"}))
+        configs = str(ask(f"{address}api/get_run_configs", {"project": "walks"}))
+    for one in (listed, configs):
+        assert [id in one for id in ids["before"]] == [False, False, True]
+        assert all(id in one for id in ids["today"])
+
+
+@pytest.mark.parametrize(
+    ("groups", "expected"),
+    [
+        ([], []),
+        (["a", "a"], []),
+        (["a", "b", "a", "b"], ["1", "3"]),
+        (["a", None], ["1"]),
+        ([None, None], ["1"]),
+        (["a", "b"] * 70, [str(k) for k in range(13, 140, 2)]),
+        (["a"] * 70, [str(k) for k in range(6, 70)]),
+    ],
+)
+def test_which_runs_are_the_newest(monkeypatch, groups, expected):
+    from trackio.sqlite_storage import SQLiteStorage
+
+    runs = [{"id": str(k), "name": "same"} for k in range(len(groups))]
+    configs = {str(k): {"_Group": g} if g else {} for k, g in enumerate(groups)}
+    known = {"get_run_records": runs, "get_all_run_configs": configs}
+    for name, value in known.items():
+        call = staticmethod(lambda project, value=value: value)
+        monkeypatch.setattr(SQLiteStorage, name, call)
+    assert dashboard_runs.newest_group("walks") == expected
 
 
 def test_control_c_ends_it_cleanly(server):
@@ -261,6 +326,7 @@ def test_a_damaged_project_is_left_out_in_one_line(environment, tmp_path):
         (["--project", "walk"], "did you mean 'walks'?"),
         (["--port", "eight"], "invalid int value: 'eight'"),
         (["--prot", "8"], "unrecognized arguments: --prot"),
+        (["--last", "0"], "--last: expected an integer in [1, inf), got 0"),
     ],
 )
 def test_bad_arguments_are_one_message_and_code_2(environment, arguments, message):
