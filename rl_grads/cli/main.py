@@ -11,6 +11,8 @@ COMMANDS = {
     "status": "say how far the points of a sweep are",
     "list": "list runs and sweeps: when, how long, what they came to",
     "delete": "move runs into the trash",
+    "table": "print a metric over the keys in which runs differ",
+    "compare": "say which value of a key is better, and how surely",
     "report": "write runs and sweeps as one HTML page: tables, curves, gradients",
     "dashboard": "open the local web page with the curves of all runs",
     "sync": "upload every offline W&B run below a folder",

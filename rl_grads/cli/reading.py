@@ -33,6 +33,20 @@ def load(command: str, options: argparse.Namespace) -> "Runs":
     return results.load(*options.paths, tell=functools.partial(tell, command))
 
 
+def tell_unfinished(command: str, runs: "Runs") -> None:
+    """Say whose last values are not their final ones."""
+    waiting = [p for p in runs.points if not p.has_ended]
+    if waiting:
+        count = f"{len(waiting)} of {len(runs.points)} points"
+        tell(command, f"{count} not finished, taken as far: {waiting[0].directory}")
+
+
+def tell_repeated(command: str, count: int) -> None:
+    """Say how many members are counted once, as their seed was run again."""
+    if count:
+        tell(command, f"{count} members repeat a config and seed: the last run counts")
+
+
 def tell(command: str, line: str) -> None:
     """Say a line on standard error."""
     print(f"{command}: {line}", file=sys.stderr)
