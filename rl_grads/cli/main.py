@@ -13,6 +13,7 @@ COMMANDS = {
     "delete": "move runs into the trash",
     "table": "print a metric over the keys in which runs differ",
     "compare": "say which value of a key is better, and how surely",
+    "best": "print the command that runs the best point of a sweep on fresh seeds",
     "report": "write runs and sweeps as one HTML page: tables, curves, gradients",
     "dashboard": "open the local web page with the curves of all runs",
     "sync": "upload every offline W&B run below a folder",

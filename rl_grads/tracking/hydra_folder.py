@@ -26,6 +26,15 @@ def check_overrides(directory: pathlib.Path) -> None:
     Raises:
         ConfigError: Names the line: an option, a key of Hydra's, or no text at all.
     """
+    overrides(directory)
+
+
+def overrides(directory: pathlib.Path) -> list[str]:
+    """The recorded overrides, `KEY=VALUE` of our own keys; none where there are none.
+
+    Raises:
+        ConfigError: As `check_overrides`.
+    """
     path = directory / FOLDER / "overrides.yaml"
     lines = _load(path) if path.exists() else []
     if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
@@ -39,6 +48,7 @@ def check_overrides(directory: pathlib.Path) -> None:
         if group.partition(".")[0] not in _TOP:
             expected = f"expected a key of a config ({', '.join(_TOP)})"
             raise ConfigError(f"{path}: {line[:120]}: {expected}")
+    return lines
 
 
 _TOP = (*(field.name for field in fields(Config)), "experiment", "optimizer")
