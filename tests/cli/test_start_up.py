@@ -65,7 +65,7 @@ def test_nothing_heavy_is_imported(tmp_path, arguments, status):
         (("table", "runs/a"), {"pandas"}),
         (("compare", "runs", "--by", "agent.discount"), {"pandas"}),
     ],
-    ids=str,
+    ids=["list", "delete", "table", "compare"],
 )
 def test_what_reads_runs_imports_nothing_heavy(tmp_path, arguments, not_needed):
     write_run(tmp_path / "runs" / "a")
