@@ -70,12 +70,14 @@ def plan(job: Job, request: compose.Request, home: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def _none_empty(home: pathlib.Path) -> Iterator[None]:
-    """Leave no folder behind in which nothing has been written."""
+    """Leave no folder behind in which nothing has been written, nor those above it."""
+    above = [] if home.is_absolute() else home.parents[:-1]
     try:
         yield
     finally:
         with contextlib.suppress(OSError):
-            home.rmdir()
+            for place in (home, *above):
+                place.rmdir()
 
 
 class _LaidOut(NamedTuple):

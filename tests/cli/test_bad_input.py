@@ -243,7 +243,7 @@ CASES = [
     ("-m hydra.sweep.dir=/dev/null/x", "hydra.sweep.dir=/dev/null/x", "be written"),
     # Seeds of a sweep.
     ("-m seed=0,5 seeds=10", "seed=5", "0 to 9", "5 to 14"),
-    ("-m seed=3,3 seeds=1", "seed=3", "3 to 3"),
+    ("-m seed=3,3 seeds=1", "seed=3", "expected it once", "two points"),
     ("-m seed=0 seeds=5,10", "seed=0", "0 to 4", "0 to 9"),
     ("-m seed=0,5", "seed=5", "0 to 9"),
 ]

@@ -26,7 +26,7 @@ def test_a_comparison(sweep, command):
         "                  probability     difference of means  p",
         "final value       .99 (.97 to 1)  7 (4.875 to 9.125)   .0002",
         "area under curve  .99 (.97 to 1)  7 (4.875 to 9.125)   .0002",
-        "b beats a with probability .99 (.95 to 1), n = 8 and 8.",
+        "b beats a with probability .99 (.97 to 1), n = 8 and 8.",
     ]
 
 
