@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--work", nargs="+", default=[*WORK], choices=[*WORK])
     parser.add_argument("--rounds", type=int, default=1)
     options = parser.parse_args()
-    has_joblib = importlib.util.find_spec("hydra_plugins.hydra_joblib_launcher")
+    has_joblib = importlib.util.find_spec("joblib") is not None
     sides = [name for name in SIDES if has_joblib or "joblib" not in name]
     if not has_joblib:
         print("without joblib: hydra-joblib-launcher is not installed")
