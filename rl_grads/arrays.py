@@ -7,7 +7,7 @@ they are checked (`tests/array_checks.py`); elsewhere they are words for readers
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Array, Bool, Int, Key, Real
+from jaxtyping import Array, Bool, Float, Int, Key, Real
 
 AnyArray: TypeAlias = Array | np.ndarray
 """Of JAX or of NumPy, for a dtype and a shape: `Float[AnyArray, "B"]`."""
@@ -26,6 +26,9 @@ Numbers: TypeAlias = Real[AnyArray | np.number | float | int, "*#batch"]
 
 Flags: TypeAlias = Bool[AnyArray | np.bool_ | bool, "*#batch"]
 """True or false, for an elementwise function."""
+
+Floats: TypeAlias = Float[AnyArray | np.floating | float, "*shape"]
+"""Floating numbers of any shape, which an elementwise function keeps."""
 
 Scalar: TypeAlias = Real[Array, ""]
 """What JAX returns for a number."""

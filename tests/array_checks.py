@@ -5,7 +5,6 @@ has to be installed before those are imported. What is no array is left alone: c
 and transitions in tests are whatever has the fields.
 """
 
-import inspect
 import typing
 from collections.abc import Callable
 
@@ -34,11 +33,6 @@ def arrays_only(function: Callable) -> Callable:
         return function
     function.__annotations__ = hints
     return beartype(function)
-
-
-def unchecked(function: Callable) -> Callable:
-    """A function without the check, to see what it says itself of a wrong shape."""
-    return inspect.unwrap(function)
 
 
 def _has_array(hint: object) -> bool:

@@ -109,6 +109,16 @@ def _forget_programs() -> Iterator[None]:
 
 
 @pytest.fixture
+def unchecked() -> Iterator[None]:
+    """For what a function says itself of a wrong array."""
+    import jaxtyping
+
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
 def quick_compiler() -> Iterator[None]:
     """For programs that run for less time than they take to optimise."""
     import jax

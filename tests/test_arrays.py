@@ -7,7 +7,6 @@ import pytest
 from jaxtyping import TypeCheckError
 
 from rl_grads.td import directions, errors, traces
-from tests.array_checks import unchecked
 
 Q = jnp.ones(3)
 
@@ -44,6 +43,7 @@ def test_elementwise_functions_take_what_broadcasts():
         directions.secondary_error(Q, jnp.ones(2), 2.0)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_without_the_check_a_function_says_itself_what_is_wrong():
     with pytest.raises(ValueError, match="expected one shape"):
-        unchecked(traces.lambda_returns)(Q, Q, jnp.ones(2), 0.5)
+        traces.lambda_returns(Q, Q, jnp.ones(2), 0.5)

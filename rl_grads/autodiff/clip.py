@@ -8,14 +8,15 @@ clip of the update limits their sum.
 import jax
 import jax.numpy as jnp
 
+from rl_grads.arrays import Number
 from rl_grads.autodiff import arguments
 from rl_grads.typing import PyTree
 
 
 def clip_gradient(
     x: PyTree,
-    max_abs: jax.Array | float | None = None,
-    max_norm: jax.Array | float | None = None,
+    max_abs: Number | None = None,
+    max_norm: Number | None = None,
 ) -> PyTree:
     """The identity; its cotangent is clipped by element, then by norm.
 

@@ -8,12 +8,14 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
+from rl_grads.arrays import Floats
 from rl_grads.autodiff import arguments
 from rl_grads.typing import PyTree
 
 
-def log1pexp(x: PyTree) -> jax.Array:
+def log1pexp(x: Floats) -> Float[Array, "*shape"]:
     """`log(1 + exp(x))`, the softplus, accurate in value and derivatives everywhere.
 
     `jnp.log(1 + jnp.exp(x))` overflows from x = 89 on in float32, and its derivative is
@@ -62,7 +64,9 @@ def _sigmoid_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]
     return value, value * _sigmoid(-x) * tangent
 
 
-def safe_norm(x: PyTree, axis: int | tuple[int, ...] | None = None) -> jax.Array:
+def safe_norm(
+    x: Floats, axis: int | tuple[int, ...] | None = None
+) -> Float[Array, "..."]:
     """The L2 norm, with derivative 0 at 0 and no overflow on the way.
 
     `jnp.linalg.norm` has the derivative nan at 0, and squares what it gets: 1e20 is
@@ -111,7 +115,7 @@ def _norm_jvp(
     return norm, jnp.sum(unit * tangent, axis, keepdims=True)
 
 
-def root_ratio(x: PyTree) -> jax.Array:
+def root_ratio(x: Floats) -> Float[Array, "*shape"]:
     """`x / (1 + sqrt(x))` for x >= 0: how a rule repairs a derivative at the edge.
 
     The derivative at 0 is 1, but the chain rule meets `0 * inf` there, from the slope

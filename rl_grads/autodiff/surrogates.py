@@ -7,7 +7,9 @@ general; what is known about the bias stands at each function.
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
+from rl_grads.arrays import Number, PRNGKey
 from rl_grads.autodiff import arguments
 from rl_grads.typing import Function, PyTree
 
@@ -54,8 +56,8 @@ def straight_through(fun: Function) -> Function:
 
 
 def gumbel_straight_through(
-    key: jax.Array, logits: jax.Array, temperature: jax.Array | float = 1.0
-) -> jax.Array:
+    key: PRNGKey, logits: Float[Array, "*batch C"], temperature: Number = 1.0
+) -> Float[Array, "*batch C"]:
     """A sampled category as a one-hot vector, with a relaxed sample's derivative.
 
     Forward it is exact: `argmax(logits + gumbel noise)` has the probabilities
@@ -86,8 +88,8 @@ def gumbel_straight_through(
 
 
 def reinmax(
-    key: jax.Array, logits: jax.Array, temperature: jax.Array | float = 1.0
-) -> jax.Array:
+    key: PRNGKey, logits: Float[Array, "*batch C"], temperature: Number = 1.0
+) -> Float[Array, "*batch C"]:
     """A sampled category as a one-hot vector, with a second-order derivative.
 
     With `p = softmax(logits)`, the sample D and `q = (D + softmax(logits /
@@ -125,7 +127,7 @@ def _one_hot(category: jax.Array, logits: jax.Array) -> jax.Array:
     return jax.nn.one_hot(category, logits.shape[-1], dtype=logits.dtype)
 
 
-def _check(logits: jax.Array, temperature: jax.Array | float) -> None:
+def _check(logits: jax.Array, temperature: Number) -> None:
     arguments.floating_array("logits", logits)
     if jnp.ndim(logits) == 0:
         raise ValueError("logits: expected [..., categories], got a scalar")

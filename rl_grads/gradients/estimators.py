@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from rl_grads.autodiff.mixed_mode import mixed_mode_grad
 from rl_grads.autodiff.per_example import gradient_with_norms
@@ -105,7 +106,7 @@ def mean_gradient(grad: Function = mixed_mode_grad) -> Estimator:
     return Estimator(lambda params: (), update)
 
 
-def weighted_losses(about: About) -> tuple[jax.Array, PyTree]:
+def weighted_losses(about: About) -> tuple[Float[Array, "B"], PyTree]:
     """The loss of every example times its weight, `[B]`, and the signals.
 
     A weight multiplies what a clip inside the graph leaves of an example's gradient, so
@@ -193,7 +194,7 @@ def gradient_norms() -> Estimator:
     return Estimator(lambda params: (), update)
 
 
-def mean_of_finite(total: Params, norms: jax.Array) -> Params:
+def mean_of_finite(total: Params, norms: Float[Array, "B"]) -> Params:
     """A sum over the examples with finite norms, as a mean; nan if there are none."""
     count = jnp.sum(jnp.isfinite(norms))
     return jax.tree.map(lambda leaf: leaf / count, total)

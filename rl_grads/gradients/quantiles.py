@@ -20,6 +20,9 @@ halved, and what came before weighs half: a quantile is then one of the last 2**
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Int, Real
+
+from rl_grads.arrays import Number, Scalar
 
 _LOW = -32  # Exponent of 2 of the first edge.
 _PER_OCTAVE = 16
@@ -27,7 +30,7 @@ _CELLS = 1024
 _MOST = 2**30  # Numbers that are counted; a batch of as many may still come.
 
 
-def init() -> jax.Array:
+def init() -> Int[Array, "1024"]:
     """The state before the first number: `[1024]` counts.
 
     Example:
@@ -37,7 +40,7 @@ def init() -> jax.Array:
     return jnp.zeros(_CELLS, jnp.int32)
 
 
-def add(counts: jax.Array, values: jax.Array) -> jax.Array:
+def add(counts: Int[Array, "1024"], values: Real[Array, "..."]) -> Int[Array, "1024"]:
     """Count some more numbers; beyond 2**30 what was counted before weighs half.
 
     Args:
@@ -57,7 +60,7 @@ def add(counts: jax.Array, values: jax.Array) -> jax.Array:
     return counts + jnp.sum(below, 0, dtype=counts.dtype)
 
 
-def quantile(counts: jax.Array, fraction: jax.Array | float) -> jax.Array:
+def quantile(counts: Int[Array, "1024"], fraction: Number) -> Scalar:
     """The number below which a fraction of all numbers lies; inf before the first.
 
     The numbers are those that `add` still counts.

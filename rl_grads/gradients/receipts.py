@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import optax
 from jax.custom_derivatives import SymbolicZero
 
+from rl_grads.arrays import Number, Scalar
 from rl_grads.autodiff.clip import clip_gradient
 from rl_grads.gradients.estimators import About, Params, has_clip, weighted_losses
 from rl_grads.typing import PyTree, Section, State
@@ -75,7 +76,7 @@ def _angle(
     return jnp.where(zero, 0, jnp.rad2deg(2 * jnp.arcsin(half_chord)))
 
 
-def of_norm(before: jax.Array, max_norm: jax.Array | float) -> Receipt:
+def of_norm(before: Scalar, max_norm: Number) -> Receipt:
     """The receipt of a clip to a norm, which needs nothing but the norm before.
 
     The passes of `compare` over all parameters are felt in the update of a small

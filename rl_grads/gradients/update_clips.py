@@ -11,12 +11,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from rl_grads.arrays import Number, Scalar
 from rl_grads.autodiff.clip import clip_gradient
 from rl_grads.gradients import quantiles
 from rl_grads.typing import Params, PyTree, State
 
 
-def clip_by_layer(max_norm: jax.Array | float) -> optax.GradientTransformation:
+def clip_by_layer(max_norm: Number) -> optax.GradientTransformation:
     """Scale each layer's part of the update down to a norm of at most `max_norm`.
 
     A layer is what stands side by side in the tree of parameters: the kernel and the
@@ -50,7 +51,7 @@ def clip_by_layer(max_norm: jax.Array | float) -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def clip_by_norm(max_norm: jax.Array | float) -> optax.GradientTransformation:
+def clip_by_norm(max_norm: Number) -> optax.GradientTransformation:
     """Scale the whole update down to `max_norm` (`optax.clip_by_global_norm`).
 
     Args:
@@ -64,7 +65,7 @@ def clip_by_norm(max_norm: jax.Array | float) -> optax.GradientTransformation:
     return optax.stateless(lambda updates, params: _limited(updates, max_norm))
 
 
-def clip_by_rms(max_rms: jax.Array | float) -> optax.GradientTransformation:
+def clip_by_rms(max_rms: Number) -> optax.GradientTransformation:
     """Scale every array down to `max_rms` (`optax.clip_by_block_rms`).
 
     Args:
@@ -125,7 +126,7 @@ class AutoClipState(NamedTuple):
     norms: jax.Array
 
 
-def auto_clip(percentile: jax.Array | float) -> optax.GradientTransformation:
+def auto_clip(percentile: Number) -> optax.GradientTransformation:
     """AutoClip: clip to a percentile of all norms so far, the present one included.
 
     Seetharaman, Wichern, Pardo & Le Roux 2020, "AutoClip: Adaptive gradient clipping
@@ -156,12 +157,12 @@ def auto_clip(percentile: jax.Array | float) -> optax.GradientTransformation:
     )
 
 
-def auto_limit(state: AutoClipState, percentile: jax.Array | float) -> jax.Array:
+def auto_limit(state: AutoClipState, percentile: Number) -> Scalar:
     """The norm to which AutoClip has clipped when it left this state."""
     return quantiles.quantile(state.norms, percentile / 100)
 
 
-def _limited(tree: PyTree, max_norm: jax.Array | float) -> Params:
+def _limited(tree: PyTree, max_norm: Number) -> Params:
     """A tree scaled down to a norm: what `clip_gradient` does on the way back."""
     tree = jax.tree.map(jnp.asarray, tree)
     return jax.vjp(lambda x: clip_gradient(x, max_norm=max_norm), tree)[1](tree)[0]

@@ -279,6 +279,7 @@ def test_forward_mode_works_where_nothing_is_clipped():
 # -------------------------------------------------------------------------- refusals
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("limit", LIMITS)
 @pytest.mark.parametrize(
     ("value", "error", "message"),
@@ -318,6 +319,7 @@ def test_what_has_no_gradient_is_refused(x, message):
         clip_gradient(x)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_refused_threshold_inside_a_trace():
     with pytest.raises(ValueError, match=r"^max_norm: .* got the shape \(3,\)"):
         jax.jit(lambda t: clip_gradient(X, max_norm=t))(jnp.ones(3))

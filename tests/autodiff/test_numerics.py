@@ -157,6 +157,7 @@ def test_root_ratio_inside_its_domain(x):
 # --------------------------------------------------------------------------- refusals
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("name", ["log1pexp", "safe_norm", "root_ratio"])
 @pytest.mark.parametrize(
     ("x", "got"), [(1, "int32"), (jnp.ones(2, bool), "bool"), (1j, "complex64")]
@@ -167,6 +168,7 @@ def test_floating_numbers_only(name, x, got):
     assert str(caught.value) == f"x: expected a floating dtype, got {got}"
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("name", ["log1pexp", "safe_norm", "root_ratio"])
 def test_one_array_only(name):
     with pytest.raises(TypeError) as caught:

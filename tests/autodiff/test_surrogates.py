@@ -236,6 +236,7 @@ def test_the_slope_of_reinmax_by_its_formula(temperature):
 # ------------------------------------------------------------------------- refusals
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize(
     ("logits", "temperature", "message"),

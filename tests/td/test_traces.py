@@ -8,7 +8,6 @@ import pytest
 from rl_grads.td import losses, traces
 from rl_grads.td.traces import Settings
 from rl_grads.td.transition import Transition
-from tests.array_checks import unchecked
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 
@@ -227,12 +226,13 @@ def test_lambda_returns_by_hand():
     assert td.tolist() == [5.0, 4.0, 3.0]
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_lambda_returns_refuse_other_shapes():
-    one, lambda_returns = jnp.ones(2), unchecked(traces.lambda_returns)
+    one = jnp.ones(2)
     with pytest.raises(ValueError, match=r"expected one shape \[T\]"):
-        lambda_returns(one, one, jnp.ones(3), 0.5)
+        traces.lambda_returns(one, one, jnp.ones(3), 0.5)
     with pytest.raises(ValueError, match=r"expected one shape \[T\]"):
-        lambda_returns(one[None], one[None], one[None], 0.5)
+        traces.lambda_returns(one[None], one[None], one[None], 0.5)
 
 
 # --------------------------------------------------------------- transitions of n steps
